@@ -1,0 +1,76 @@
+"""What must be known of a trained model to use it: kept with its weights, as plain JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from hsi_pipeline.classes import Category, ClassScheme
+from hsi_pipeline.errors import InputError
+from hsi_pipeline.wavelengths import Wavelengths
+
+CARD_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """Everything beside the weights."""
+
+    architecture: str
+    """Name in `models.MODELS`."""
+    settings: Mapping[str, Any]
+    """Keyword arguments of the architecture beyond bands and classes."""
+    bands: int
+    """Number of input bands."""
+    wavelengths: Wavelengths | None
+    """Input bands in order; None if the training scene had no wavelengths."""
+    tolerance_nm: float
+    """How far a scene's band may lie from the model's, in nm."""
+    classes: ClassScheme
+    """Output classes in order."""
+    halo: int
+    """Pixels of context around a window that make its result exact."""
+    scenes: tuple[str, ...]
+    """Names of the training scenes."""
+    seed: int
+    """Seed of the training."""
+    version: str
+    """Version of hsi_pipeline that trained it."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """How it was trained: split, epochs, pixels per class."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Scores on the validation part, by name."""
+
+    def to_json(self) -> str:
+        """Return the card as JSON."""
+        return json.dumps({"card_version": CARD_VERSION, **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelCard:
+        """Read a card.
+
+        Raises:
+            InputError: The text is not a card of this version.
+        """
+        try:
+            values = json.loads(text)
+            version = values.pop("card_version")
+            if version != CARD_VERSION:
+                raise InputError(
+                    f"the model card has version {version}, this program reads {CARD_VERSION}; "
+                    "update hsi_pipeline or train the model again"
+                )
+            bands = values.pop("wavelengths")
+            categories = values.pop("classes")["categories"]
+            return cls(
+                **{**values, "scenes": tuple(values["scenes"])},
+                wavelengths=bands
+                and Wavelengths(tuple(bands["center_nm"]), tuple(bands["fwhm_nm"])),
+                classes=ClassScheme(tuple(Category(**category) for category in categories)),
+            )
+        except InputError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"the model card cannot be read ({error})") from error
