@@ -1,0 +1,168 @@
+"""Results to files: class maps (.zarr, .tif) and polygons (.gpkg and others).
+
+Everything is written beside its target under a temporary name and renamed when complete, so a
+file under its own name is always whole. A new format is one module and one line in a table.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import xarray as xr
+
+from hsi_pipeline.errors import InputError
+from hsi_pipeline.publish.cog import open_raster, write_cog
+from hsi_pipeline.publish.zarr import open_store, write_store
+
+MAP_WRITERS = {".zarr": write_store, ".tif": write_cog, ".tiff": write_cog}
+"""Suffixes of class maps and what writes them."""
+
+POLYGON_SUFFIXES = (".gpkg", ".geojson", ".fgb")
+"""Suffixes of polygons, all written by `publish.vector`."""
+
+SUFFIXES = (*MAP_WRITERS, *POLYGON_SUFFIXES)
+
+# Files that belong to a target and are replaced or removed with it.
+_SIBLINGS = {
+    ".tif": ("{stem}_confidence{suffix}", "{stem}_probability{suffix}", "{stem}.qml",
+             "{name}.aux.xml"),
+    ".geojson": ("{stem}.qml",),
+    ".fgb": ("{stem}.qml",),
+}  # fmt: skip
+_SIBLINGS[".tiff"] = _SIBLINGS[".tif"]
+_STORE_MARKS = (".zgroup", ".zmetadata", ".zarray", "zarr.json")
+
+
+def write_class_map(
+    dataset: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = False
+) -> list[Path]:
+    """Compute and write a class map, each of its chunks computed once.
+
+    Args:
+        dataset: `class` uint8 (y, x), 0 unclassified, with the attributes of its scheme;
+            `confidence` float32 (y, x) and `probability` float32 (category, y, x), both 0 to 1 and
+            optional. Lazy; computed by the Dask scheduler that is active.
+        path: Target with a suffix of `MAP_WRITERS`.
+        overwrite: Replace an existing target, which stays until the new one is complete.
+
+    Returns:
+        The files written, the class map first.
+
+    Raises:
+        InputError: As `check_target`, or the dataset is no class map.
+    """
+    path = Path(path)
+    check_target(path, overwrite=overwrite, suffixes=MAP_WRITERS)
+    if "class" not in dataset or dataset["class"].dtype != "uint8":
+        raise InputError(f"cannot write {path}: the dataset has no variable 'class' of type uint8")
+    with staged(path) as target:
+        MAP_WRITERS[path.suffix.lower()](dataset, target)
+        names = [file.name for file in _main_first(target)]
+    return [path.parent / name for name in names]
+
+
+def open_class_map(path: str | os.PathLike[str]) -> xr.Dataset:
+    """Open a class map lazily.
+
+    Args:
+        path: A `.zarr` store or a `.tif` with its siblings, as `write_class_map` made them; or any
+            raster that GDAL reads with one integer band of class codes 0 to 255. Names and
+            colours of such a raster come from its category names and colour table, defaults
+            where it has none; its nodata value becomes 0.
+
+    Returns:
+        The class map, as described at `write_class_map`.
+
+    Raises:
+        InputError: There is no such file, or it holds no class map.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    return open_store(path) if path.suffix.lower() == ".zarr" else open_raster(path)
+
+
+def check_target(
+    path: str | os.PathLike[str], *, overwrite: bool = False, suffixes: Iterable[str] = SUFFIXES
+) -> None:
+    """Refuse a target that cannot be written, before hours of work.
+
+    Args:
+        path: File, or folder of a `.zarr`, to be written.
+        overwrite: Allow a target that exists.
+        suffixes: Suffixes that will do.
+
+    Raises:
+        InputError: Unknown suffix; the parent folder is missing or read-only; the target or one of
+            its sibling files exists; an existing folder is no Zarr store.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in suffixes:
+        raise InputError(f"{path}: the suffix must be one of {', '.join(suffixes)}")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: no permission to write in the folder {path.parent}")
+    existing = [file for file in (path, *_siblings(path)) if os.path.lexists(file)]
+    if existing and not overwrite:
+        raise InputError(f"{existing[0]} exists; choose another name or pass --overwrite")
+    # --overwrite must not throw away a folder that only happens to have the name
+    if path.is_dir() and not (
+        suffix == ".zarr" and any((path / mark).exists() for mark in _STORE_MARKS)
+    ):
+        raise InputError(f"{path} is a folder and no Zarr store, it will not be overwritten")
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """Write beside a target and rename when complete.
+
+    Yields:
+        A path of the same name in a hidden folder beside the target. All that lies in that folder
+        when the block ends moves to the target's folder, the target itself last; after an error
+        nothing does. The hidden folder is removed either way.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
+    try:
+        yield folder / path.name
+        written = _main_first(folder / path.name)
+        for file in reversed(written[1:]):
+            os.replace(file, path.parent / file.name)
+        for file in _siblings(path):  # of an older target, not of this one
+            if file.name not in {new.name for new in written}:
+                file.unlink(missing_ok=True)
+        _replace(written[0], path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _siblings(path: Path) -> list[Path]:
+    """Return the files that belong to a target, whether they exist or not."""
+    parts = {"stem": path.stem, "suffix": path.suffix, "name": path.name}
+    patterns = _SIBLINGS.get(path.suffix.lower(), ())
+    return [path.with_name(pattern.format(**parts)) for pattern in patterns]
+
+
+def _main_first(target: Path) -> list[Path]:
+    """Return the target and then all else that lies in its folder."""
+    return [target, *sorted(file for file in target.parent.iterdir() if file != target)]
+
+
+def _replace(new: Path, target: Path) -> None:
+    """Rename, in place of a file or of a whole folder."""
+    if not target.is_dir() or target.is_symlink():
+        os.replace(new, target)
+        return
+    old = new.with_name(f"{new.name}.old")  # goes with the hidden folder
+    os.rename(target, old)
+    try:
+        os.rename(new, target)
+    except BaseException:
+        os.rename(old, target)
+        raise

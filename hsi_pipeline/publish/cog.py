@@ -1,0 +1,252 @@
+"""Class map -> cloud-optimised GeoTIFFs with colours, names and a QGIS style, and back."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import dask.array as da
+import numpy as np
+import rasterio
+import rasterio.shutil
+import xarray as xr
+from odc.geo.geobox import GeoBox
+from odc.geo.xr import xr_coords
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window
+
+from hsi_pipeline.classes import (
+    UNLABELLED,
+    ClassScheme,
+    make_scheme,
+    scheme_from_attrs,
+    scheme_to_attrs,
+)
+from hsi_pipeline.cube import grid_of, pixel_grid
+from hsi_pipeline.errors import InputError
+from hsi_pipeline.publish.style import raster_qml
+from hsi_pipeline.publish.zarr import PROBABILITY_STEPS, open_store, write_store
+
+_TILE = 512
+_CHUNK = 2048
+_COG = {
+    "driver": "COG",
+    "compress": "DEFLATE",
+    "blocksize": _TILE,
+    "bigtiff": "IF_SAFER",
+    "num_threads": "ALL_CPUS",
+}
+
+
+def write_cog(dataset: xr.Dataset, path: Path) -> None:
+    """Compute a class map and write it as GeoTIFFs, in one Dask compute.
+
+    The chunks go to a temporary Zarr store first: one GeoTIFF cannot be written by the processes
+    of a Dask cluster, and GDAL's COG driver copies from a finished raster anyway.
+
+    Args:
+        dataset: Class map as described at `publish.write_class_map`.
+        path: The class map's file. Beside it, with its stem as NAME: `NAME_confidence.tif`,
+            `NAME_probability.tif` (254 = 1.0), `NAME.tif.aux.xml` (category names), `NAME.qml`.
+    """
+    grid = grid_of(dataset)
+    scheme = scheme_from_attrs(dataset["class"].attrs)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder, _pixel_grids_allowed():
+        store = Path(folder) / "map.zarr"
+        write_store(dataset, store)
+        stored = open_store(store, raw=True)
+        for name in ("confidence", "probability", "class"):
+            if name not in stored:
+                continue
+            plain = Path(folder) / f"{name}.tif"
+            _write_plain(stored[name], plain, grid, scheme, dataset.attrs)
+            target = path if name == "class" else _beside(path, name)
+            # the most frequent class of 2 x 2 pixels, the mean of numbers
+            resampling = "MODE" if name == "class" else "AVERAGE"
+            predictor = "YES" if name == "confidence" else "NO"
+            rasterio.shutil.copy(
+                plain, target, overview_resampling=resampling, predictor=predictor, **_COG
+            )
+            plain.unlink()
+    path.with_name(f"{path.name}.aux.xml").write_text(_category_names(scheme), encoding="utf-8")
+    path.with_suffix(".qml").write_text(raster_qml(scheme), encoding="utf-8")
+
+
+def open_raster(path: Path) -> xr.Dataset:
+    """Open a raster of class codes lazily, with the confidence and probabilities beside it.
+
+    Raises:
+        InputError: The file is no raster of one integer band with codes 0 to 255, or a sibling
+            lies on another grid.
+    """
+    pixels, grid, source = _open_bands(path)
+    if len(pixels) != 1 or pixels.dtype.kind not in "iu":
+        raise InputError(
+            f"{path}: a class map has one band of whole numbers, this raster "
+            f"{len(pixels)} of {pixels.dtype}"
+        )
+    codes = pixels[0]
+    if source["nodata"] not in (None, UNLABELLED):
+        codes = da.where(codes == source["nodata"], UNLABELLED, codes)
+    scheme = _scheme(path, codes, source)
+    attrs: dict[str, Any] = {**scheme_to_attrs(scheme)}
+    variables: dict[str, tuple] = {"class": (("y", "x"), codes.astype(np.uint8), attrs)}
+    coords: dict[str, Any] = dict(xr_coords(grid, dims=("y", "x")))
+    for name in ("confidence", "probability"):
+        file = _beside(path, name)
+        if not file.exists():
+            continue
+        numbers, other, details = _open_bands(file)
+        if other != grid:
+            raise InputError(f"{file} lies on another grid than {path.name}; remove or rename it")
+        if name == "confidence":
+            variables[name] = (("y", "x"), numbers[0].astype(np.float32), {})
+            continue
+        steps = da.where(numbers == details["nodata"], np.float32(np.nan), numbers)
+        scaled = (steps / np.float32(PROBABILITY_STEPS)).astype(np.float32)
+        variables[name] = (("category", "y", "x"), scaled, {})
+        coords["category"] = list(details["names"])
+    if grid.crs is not None:
+        for _, _, mapping in variables.values():
+            mapping["grid_mapping"] = "spatial_ref"
+    free = {key: _parse(text) for key, text in source["tags"].items() if key != "AREA_OR_POINT"}
+    return xr.Dataset(variables, coords=coords, attrs=free)
+
+
+def _beside(path: Path, name: str) -> Path:
+    return path.with_name(f"{path.stem}_{name}{path.suffix}")
+
+
+def _write_plain(
+    variable: xr.DataArray, path: Path, grid: GeoBox, scheme: ClassScheme, attrs: dict
+) -> None:
+    """Write a stored variable to a tiled GeoTIFF, a row of tiles at a time."""
+    nodata = {"class": UNLABELLED, "confidence": np.nan, "probability": 255}[str(variable.name)]
+    rows, columns = grid.shape
+    bands = variable.sizes.get("category", 1)
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype=variable.dtype, count=bands, height=rows, width=columns,
+        crs=grid.crs and grid.crs.to_wkt(), transform=grid.transform, nodata=nodata, tiled=True,
+        blockxsize=_TILE, blockysize=_TILE, bigtiff="IF_SAFER",
+    ) as target:  # fmt: skip
+        target.update_tags(**{key: _text(value) for key, value in attrs.items()})
+        if variable.name == "class":
+            tags = scheme_to_attrs(scheme)
+            target.update_tags(1, **{key: _text(value) for key, value in tags.items()})
+            target.write_colormap(1, _colors(scheme))
+        if variable.name == "probability":
+            target.descriptions = tuple(str(name) for name in variable["category"].values)
+            target.scales = (1 / PROBABILITY_STEPS,) * bands
+        for top in range(0, rows, _TILE):
+            strip = variable.isel(y=slice(top, top + _TILE)).values.reshape(bands, -1, columns)
+            target.write(strip, window=Window(0, top, columns, strip.shape[1]))
+
+
+def _open_bands(path: Path) -> tuple[da.Array, GeoBox, dict[str, Any]]:
+    """Return all bands of a raster lazily (band, y, x), its grid, and what it says of itself."""
+    try:
+        with _pixel_grids_allowed(), rasterio.open(path) as source:
+            placed = source.crs is not None or not source.transform.is_identity
+            grid = GeoBox.from_rio(source) if placed else pixel_grid(*source.shape)
+            details = {
+                "nodata": source.nodata,
+                "tags": source.tags(),
+                "class_tags": source.tags(1),
+                "names": source.descriptions,
+                "colors": source.colormap(1) if ColorInterp.palette in source.colorinterp else {},
+            }
+            count, dtype = source.count, np.dtype(source.dtypes[0])
+    except RasterioError as error:
+        raise InputError(f"{path}: not a raster that can be read ({error})") from error
+    chunks = da.core.normalize_chunks(
+        (count, _CHUNK, _CHUNK), shape=(count, *grid.shape), dtype=dtype
+    )
+    pixels = da.map_blocks(_read_block, str(path), chunks=chunks, dtype=dtype,
+                           meta=np.empty((0, 0, 0), dtype))  # fmt: skip
+    return pixels, grid, details
+
+
+@contextmanager
+def _pixel_grids_allowed() -> Iterator[None]:
+    """Silence rasterio about rasters without georeference: scenes in pixel coordinates are fine."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def _read_block(path: str, block_info: Any = None) -> np.ndarray:
+    """Read one Dask chunk with a handle of its own: handles are shared by no threads."""
+    _, (top, bottom), (left, right) = block_info[None]["array-location"]
+    with _pixel_grids_allowed(), rasterio.open(path) as source:
+        return source.read(window=Window(left, top, right - left, bottom - top))
+
+
+def _scheme(path: Path, codes: da.Array, source: dict[str, Any]) -> ClassScheme:
+    """Return the classes of a raster: as `write_cog` noted them, or those found in its pixels."""
+    tags = {key: _parse(text) for key, text in source["class_tags"].items()}
+    if "flag_values" in tags:
+        return scheme_from_attrs(tags)
+    present: set[int] = set()
+    for block in codes.blocks.ravel():  # one chunk in memory at a time
+        present.update(np.unique(block.compute(scheduler="synchronous")).tolist())
+    present.discard(UNLABELLED)
+    if not present:
+        raise InputError(f"{path}: all pixels are nodata or 0, there are no classes")
+    if min(present) < 0 or max(present) > 255:
+        raise InputError(
+            f"{path}: class codes go from 0 to 255, this raster holds "
+            f"{min(present)} to {max(present)}; is it a class map?"
+        )
+    colors = {code: "#{:02x}{:02x}{:02x}".format(*rgba) for code, rgba in source["colors"].items()}
+    names = {code: name for code, name in enumerate(_read_category_names(path)) if name}
+    return make_scheme(sorted(present), names, colors)
+
+
+def _colors(scheme: ClassScheme) -> dict[int, tuple[int, int, int, int]]:
+    """Return the colour table; codes without a class are transparent."""
+    table = dict.fromkeys(range(256), (0, 0, 0, 0))
+    return table | {category.code: (*category.rgb, 255) for category in scheme.categories}
+
+
+def _category_names(scheme: ClassScheme) -> str:
+    """Return GDAL's side file (PAM) with category names, which rasterio cannot write."""
+    root = ET.Element("PAMDataset")
+    band = ET.SubElement(root, "PAMRasterBand", band="1")
+    names = ET.SubElement(band, "CategoryNames")
+    by_code = dict(zip(scheme.codes, scheme.names, strict=True))
+    for code in range(max(scheme.codes) + 1):
+        ET.SubElement(names, "Category").text = by_code.get(code, "")
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _read_category_names(path: Path) -> list[str]:
+    """Return the category names of any raster by code, which only GDAL's VRT tells rasterio."""
+    with tempfile.TemporaryDirectory() as folder:
+        description = Path(folder) / "names.vrt"
+        with _pixel_grids_allowed():
+            rasterio.shutil.copy(path, description, driver="VRT")
+        found = ET.parse(description).iterfind("VRTRasterBand/CategoryNames/Category")
+        return [category.text or "" for category in found]
+
+
+def _text(value: Any) -> str:
+    """Write a value as a GeoTIFF tag: text as it is, all else (and text that looks so) as JSON."""
+    if isinstance(value, str) and _parse(value) is value:
+        return value
+    return json.dumps(value, default=lambda array: array.tolist(), ensure_ascii=False)
+
+
+def _parse(text: str) -> Any:
+    """Read what `_text` wrote."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
