@@ -818,3 +818,19 @@ def test_harvard_crowns_do_not_fit_a_scene_without_crs():
         grid = GeoBox(source.shape, source.transform, None)
     with pytest.raises(InputError, match="labels have a CRS but the scene has none"):
         read_labels(REAL / "neon_harv" / "crown.shp", grid, label_column="taxonID")
+
+
+def test_a_condition_picks_features_and_is_refused_where_it_does_not_fit(save, save_raster):
+    path = save(
+        frame(
+            {"class_id": [1, 2, 2], "year": [2021, 2022, 2022]}, [pixel_box(c, 0) for c in range(3)]
+        )
+    )
+    truth = read_labels(path, GRID, where="year = 2022")
+    assert truth.labels[0].tolist() == [0, 2, 2, 0, 0, 0, 0, 0]
+    with pytest.raises(InputError, match=r"no feature .* satisfies --where 'year = 1900'"):
+        read_labels(path, GRID, where="year = 1900")
+    with pytest.raises(InputError, match="--where 'yaer = 2022' cannot be used"):
+        read_labels(path, GRID, where="yaer = 2022")
+    with pytest.raises(InputError, match="leave out --where"):
+        read_labels(save_raster(np.ones((6, 8), np.uint8)), GRID, where="year = 2022")

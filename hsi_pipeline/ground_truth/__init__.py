@@ -48,6 +48,7 @@ def read_labels(
     class_table: str | PathLike[str] | None = None,
     split_column: str | None = None,
     layer: str | None = None,
+    where: str | None = None,
 ) -> GroundTruth:
     """Read ground truth onto a scene's grid.
 
@@ -61,6 +62,7 @@ def read_labels(
         class_table: CSV or YAML with code, name and color; it wins over the file's own names.
         split_column: Column that says train, validation or test.
         layer: Layer of a vector file, or variable of a `.mat` file.
+        where: Only features for which this SQL condition holds, such as `"year = 2022"`.
 
     Returns:
         The labels; at least one pixel is labelled.
@@ -83,11 +85,13 @@ def read_labels(
             name_column=name_column,
             split_column=split_column,
             layer=layer,
+            where=where,
         )
     for option, given in (
         ("--label-column", label_column),
         ("--name-column", name_column),
         ("--split-column", split_column),
+        ("--where", where),
         ("--layer", None if is_array else layer),
     ):
         if given is not None:

@@ -49,6 +49,7 @@ def read_vector(
     name_column: str | None,
     split_column: str | None,
     layer: str | None,
+    where: str | None,
 ) -> GroundTruth:
     """Read polygons or points.
 
@@ -61,6 +62,7 @@ def read_vector(
         name_column: Column that names the codes.
         split_column: Column that says train, validation or test.
         layer: Layer to read.
+        where: SQL condition.
 
     Raises:
         InputError: As `read_labels`.
@@ -73,7 +75,7 @@ def read_vector(
     wanted = [c for c in (label_column, name_column, split_column) if c is not None]
     for column in wanted:
         check_column(path, column, columns)
-    features = pyogrio.read_dataframe(path, layer=layer, columns=list(dict.fromkeys(wanted)))
+    features = _read_features(path, layer, list(dict.fromkeys(wanted)), where)
 
     codes, names = codes_of_column(path, features[label_column], table)
     if not codes.any():
@@ -84,6 +86,27 @@ def read_vector(
     scheme = scheme_of_file(path, codes, {**names, **table.names}, table.colors)
     geometry, fates = _geometry_on_scene(path, features.geometry, codes > 0, grid)
     return _burn(path, geometry, codes, parts, scheme, grid, fates)
+
+
+def _read_features(
+    path: str, layer: str, columns: list[str], where: str | None
+) -> gpd.GeoDataFrame:
+    """Read some columns of the features for which a condition holds.
+
+    Raises:
+        InputError: The condition cannot be read, or holds for no feature.
+    """
+    try:
+        features = pyogrio.read_dataframe(path, layer=layer, columns=columns, where=where)
+    except (ValueError, pyogrio.errors.FeatureError) as error:
+        if where is None:
+            raise
+        raise InputError(
+            f"{path}: --where {where!r} cannot be used: {error}"
+        ) from error
+    if features.empty:
+        raise InputError(f"{path}: no feature of layer {layer!r} satisfies --where {where!r}")
+    return features
 
 
 def _choose_layer(
