@@ -141,11 +141,16 @@ def scheme_from_attrs(attrs: Mapping[str, object]) -> ClassScheme:
     """Read the attributes of a class map variable back.
 
     Raises:
-        InputError: The variable has no `flag_values`.
+        InputError: The variable has no `flag_values`, or they are no class codes.
     """
     if "flag_values" not in attrs:
         raise InputError("the class map has no flag_values; was it made by 'classify'?")
-    codes = _listed(attrs["flag_values"], int)
+    try:
+        codes = _listed(attrs["flag_values"], int)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the class map's flag_values {attrs['flag_values']!r} are no class codes"
+        ) from error
     names = _listed(attrs.get("class_names", attrs.get("flag_meanings", "")), str)
     colors = _listed(attrs.get("flag_colors", ""), str)
     return make_scheme(

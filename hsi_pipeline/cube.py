@@ -78,8 +78,8 @@ def make_cube(
         },
         attrs={
             **(attrs or {}),
-            "scale": scale if isinstance(scale, float) else list(scale),
-            "offset": offset if isinstance(offset, float) else list(offset),
+            "scale": list(scale) if isinstance(scale, tuple) else float(scale),
+            "offset": list(offset) if isinstance(offset, tuple) else float(offset),
             "nodata": nodata,
         },
         name="cube",
@@ -120,14 +120,28 @@ def grid_of(cube: xr.DataArray | xr.Dataset) -> GeoBox:
     Raises:
         InputError: The coordinates do not form a regular grid.
     """
-    if "spatial_ref" not in cube.coords and 1 in (cube.sizes["y"], cube.sizes["x"]):
-        # A single row or column does not tell its size; without CRS a pixel's is 1.
-        grid = pixel_grid(cube.sizes["y"], cube.sizes["x"])
-        return grid.translate_pix(float(cube["x"][0]) - 0.5, -float(cube["y"][0]) - 0.5)
+    if 1 in (cube.sizes["y"], cube.sizes["x"]):
+        # A single row or column does not tell its size.
+        x, y = float(cube["x"][0]), float(cube["y"][0])
+        if "spatial_ref" not in cube.coords:  # without CRS a pixel's is 1
+            grid = pixel_grid(cube.sizes["y"], cube.sizes["x"])
+            return grid.translate_pix(x - 0.5, -y - 0.5)
+        if cube["x"].attrs.get("units") == "pixel":  # rotated: coordinates count pixels
+            transform = map(float, cube["spatial_ref"].attrs["GeoTransform"].split())
+            grid = GeoBox(
+                (cube.sizes["y"], cube.sizes["x"]), Affine.from_gdal(*transform), cube.odc.crs
+            )
+            return grid.translate_pix(x - 0.5, y - 0.5)
     grid = cube.odc.geobox
-    if not isinstance(grid, GeoBox):
+    if not isinstance(grid, GeoBox) or not all(_is_regular(cube[axis].values) for axis in "yx"):
         raise InputError("the y and x coordinates do not form a regular grid")
     return grid
+
+
+def _is_regular(coordinates: np.ndarray) -> bool:
+    """Tell whether coordinates lie within a tenth of a step of equal steps."""
+    even, step = np.linspace(coordinates[0], coordinates[-1], len(coordinates), retstep=True)
+    return bool((np.abs(coordinates - even) <= abs(step) / 10).all()) or len(coordinates) == 1
 
 
 def pixel_grid(rows: int, columns: int) -> GeoBox:
@@ -171,11 +185,17 @@ def valid_pixels(raw: np.ndarray, nodata: float | None) -> np.ndarray:
         Booleans (y, x).
     """
     valid = np.ones(raw.shape[1:], dtype=bool)
+    mark = None if nodata is None or np.isnan(nodata) else nodata
+    if mark is not None and raw.dtype.kind in "iu":
+        # As an integer it is compared twice as fast; one that the type cannot hold marks nothing.
+        info = np.iinfo(raw.dtype)
+        fits = float(mark).is_integer() and info.min <= mark <= info.max
+        mark = int(mark) if fits else None
     for band in raw:  # band by band, so that no mask of the cube's size is made
         if raw.dtype.kind == "f":
             valid &= np.isfinite(band)
-        if nodata is not None and not np.isnan(nodata):
-            valid &= band != nodata
+        if mark is not None:
+            valid &= band != mark
     return valid
 
 

@@ -43,6 +43,15 @@ class ModelCard:
     scores: Mapping[str, float] = field(default_factory=dict)
     """Scores on the validation part, by name."""
 
+    def __post_init__(self) -> None:
+        """Refuse band counts that cannot be."""
+        if not isinstance(self.bands, int) or self.bands < 1:
+            raise InputError(f"the model card has {self.bands!r} bands; it needs one or more")
+        if self.wavelengths is not None and len(self.wavelengths) != self.bands:
+            raise InputError(
+                f"the model card has {len(self.wavelengths)} wavelengths for {self.bands} bands"
+            )
+
     def to_json(self) -> str:
         """Return the card as JSON."""
         return json.dumps({"card_version": CARD_VERSION, **asdict(self)})
@@ -66,11 +75,12 @@ class ModelCard:
             categories = values.pop("classes")["categories"]
             return cls(
                 **{**values, "scenes": tuple(values["scenes"])},
-                wavelengths=bands
-                and Wavelengths(tuple(bands["center_nm"]), tuple(bands["fwhm_nm"])),
+                wavelengths=None
+                if bands is None
+                else Wavelengths(tuple(bands["center_nm"]), tuple(bands["fwhm_nm"])),
                 classes=ClassScheme(tuple(Category(**category) for category in categories)),
             )
         except InputError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"the model card cannot be read ({error})") from error
