@@ -1,0 +1,111 @@
+"""A trained model as one .safetensors file: weights, statistics, and its card in the header.
+
+Nothing in the file is executed when it is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from hsi_pipeline.errors import InputError
+from hsi_pipeline.model_card import ModelCard
+from hsi_pipeline.models import build_model
+
+HEADER_KEY = "hsi_pipeline"
+
+
+def save_checkpoint(path: str | os.PathLike[str], model: nn.Module, card: ModelCard) -> None:
+    """Write a model; the file appears under its name only when it is complete.
+
+    Args:
+        path: Target, by custom ending in `.safetensors`. An existing file is replaced.
+        model: The network that the card describes.
+        card: Its card.
+
+    Raises:
+        InputError: The file cannot be written; one that was there stays as it was.
+    """
+    target = Path(path)
+    state = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
+    try:
+        handle, partial = tempfile.mkstemp(
+            prefix=f".{target.name}.partial-", dir=target.parent or Path()
+        )
+        os.close(handle)
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written ({error.strerror})") from error
+    try:
+        save_file(state, partial, metadata={HEADER_KEY: card.to_json()})
+        # mkstemp makes files private; give it the permissions of any new file.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(partial, 0o666 & ~mask)
+        os.replace(partial, target)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", error)
+        raise InputError(f"{target}: cannot be written ({reason})") from error
+    finally:
+        Path(partial).unlink(missing_ok=True)
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, ModelCard]:
+    """Read a model.
+
+    Args:
+        path: A file that `save_checkpoint` wrote.
+
+    Returns:
+        The network in evaluation mode on the CPU, and its card.
+
+    Raises:
+        InputError: The file is missing, truncated, corrupt, or not a model of this program.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"{file}: no such model file")
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{file}: not a readable .safetensors file ({error}); it may be truncated, "
+            "train or copy it again"
+        ) from error
+    if HEADER_KEY not in metadata:
+        raise InputError(
+            f"{file}: a .safetensors file, but without an hsi_pipeline model card; "
+            "use a model made by 'hsi-pipeline train'"
+        )
+    try:
+        card = ModelCard.from_json(metadata[HEADER_KEY])
+        # On the meta device no memory is taken before the shapes are known to be right.
+        with torch.device("meta"):
+            model = build_model(card.architecture, card.bands, len(card.classes), **card.settings)
+        types = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+        # Copies: these tensors are mapped to the file, and would change with it.
+        state = {
+            name: tensor.to(types.get(name, tensor.dtype), copy=True)
+            for name, tensor in state.items()
+        }
+        model.load_state_dict(state, assign=True)
+    except (InputError, RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{file}: the model cannot be used: {reason}") from error
+    return model.eval(), card
+
+
+def checkpoint_hash(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a model file, the name by which results refer to it."""
+    with Path(path).open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
