@@ -1,0 +1,478 @@
+"""Class maps: the same for every cut, lazily, and the same as the network on the whole scene."""
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import torch
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+from torch import nn
+
+from hsi_pipeline import inference
+from hsi_pipeline.classes import make_scheme, scheme_from_attrs
+from hsi_pipeline.cube import grid_of, make_cube, pixel_grid
+from hsi_pipeline.errors import InputError
+from hsi_pipeline.inference import classify_cube, resolve_precision
+from hsi_pipeline.models import build_model
+from hsi_pipeline.spectra import bands_for_model
+from hsi_pipeline.wavelengths import Wavelengths
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+
+BANDS = 4
+SCHEME = make_scheme([3, 7, 250])
+NODATA = -9999
+NM = Wavelengths((993.1, 902.3, 500.0, 2200.0))
+NETWORKS = {  # all of the smallest kernels that still have a halo
+    "sigmoid": ("hyperloopnet", {"kernels": [1, 3], "window": 3, "width": 4}),
+    "relu": ("hyperloopnet", {"kernels": [3], "window": 5, "width": 4, "gate": "relu"}),
+    "no attention": ("hyperloopnet-no-attention", {"kernels": [3], "window": 3, "width": 4}),
+    "spectral": ("spectral", {"width": 6}),
+}
+
+
+def network(name="sigmoid"):
+    """A small network with random statistics whose maps hold several classes."""
+    torch.manual_seed(5)
+    architecture, arguments = NETWORKS[name]
+    model = build_model(architecture, BANDS, len(SCHEME), **arguments)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, 0.0, 0.4)
+            nn.init.uniform_(module.running_var, 0.2, 0.5)
+    model.eval().band_mean.fill_(0.25)
+    model.band_std.fill_(0.15)
+    with torch.no_grad():  # equal shares of the classes, with confidence
+        scores = model(torch.rand(1, BANDS, 40, 40) / 2)
+        factor = 2 / scores.std((0, 2, 3))
+        model.classifier.weight.data.mul_(
+            factor.view(-1, *[1] * (model.classifier.weight.ndim - 1))
+        )
+        model.classifier.bias.data.sub_(scores.mean((0, 2, 3))).mul_(factor)
+    return model
+
+
+class Scene:
+    """A source of pixels that keeps a record of what is read, and may refuse."""
+
+    ndim = 3
+
+    def __init__(self, array, *, refuse=False):
+        self.array, self.refuse, self.windows = array, refuse, []
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __getitem__(self, key):
+        if self.refuse:
+            raise AssertionError("pixels were read")
+        self.windows.append(key)
+        return self.array[key]
+
+
+def cube_of(array, *, chunks=-1, grid=None, source=None, **arguments):
+    defaults = {"scale": 1e-4, "nodata": NODATA, "wavelengths": NM}
+    pixels = (
+        da.from_array(array, chunks=chunks)
+        if source is None
+        else da.from_array(
+            source,
+            chunks=chunks,
+            name=f"scene-{id(source)}",
+            asarray=False,
+            meta=np.empty((0, 0, 0), array.dtype),
+        )
+    )
+    return make_cube(
+        pixels,
+        grid
+        if grid is not None
+        else GeoBox(array.shape[1:], Affine(30, 0, 0, 0, -30, 0), "EPSG:32633"),
+        good=(True,) * len(array),
+        band_names=tuple(f"b{i}" for i in range(len(array))),
+        **{**defaults, **arguments},
+    )
+
+
+def random_scene(rows, columns, *, holes="none", seed=0):
+    random = np.random.default_rng(seed)
+    array = random.integers(0, 5000, (BANDS, rows, columns)).astype(np.int16)
+    r, c = np.mgrid[:rows, :columns]
+    invalid = {
+        "none": np.zeros((rows, columns), bool),
+        "all": np.ones((rows, columns), bool),
+        "rotated": (2 * r + c < rows) | (r - c > rows // 2),
+        "stripe": r == rows // 2,
+        "scattered": random.random((rows, columns)) < 0.2,
+        "half": c >= columns // 2,
+        "one left": (r != rows // 2) | (c != columns // 3),
+    }[holes]
+    array[:, invalid] = NODATA
+    return array
+
+
+HOLES = ("none", "all", "rotated", "stripe", "scattered", "half", "one left")
+
+
+def by_hand(array, model, *, scale=1e-4, offset=0.0, nodata=NODATA):
+    """Probabilities (class, y, x) of one pass over the whole scene, and validity."""
+    valid = np.isfinite(array).all(0)
+    if nodata is not None:
+        valid &= (array != nodata).all(0)
+    x = torch.from_numpy((np.where(valid, array, 0) * scale + offset).astype(np.float32))[None]
+    with torch.no_grad():
+        scores = model(x, torch.from_numpy(valid.astype(np.float32))[None, None])
+    return scores.softmax(1)[0].numpy(), valid
+
+
+def classify(cube, model, **arguments):
+    arguments = {"bands": tuple(range(BANDS)), "probabilities": True, **arguments}
+    with dask.config.set(scheduler="synchronous"):
+        return classify_cube(cube, model, SCHEME, **arguments).compute()
+
+
+def assert_is(class_map, probabilities, valid, tolerance=1e-5):
+    """The map holds these probabilities, and the class of the highest one."""
+    np.testing.assert_allclose(
+        class_map["probability"].values, np.where(valid, probabilities, np.nan), atol=tolerance
+    )
+    np.testing.assert_allclose(
+        class_map["confidence"].values,
+        np.where(valid, probabilities.max(0), np.nan),
+        atol=tolerance,
+    )
+    ordered = np.sort(probabilities, 0)
+    clear = valid & (ordered[-1] - ordered[-2] > 2 * tolerance)
+    codes = np.array(SCHEME.codes)[probabilities.argmax(0)]
+    np.testing.assert_array_equal(class_map["class"].values[clear], codes[clear])
+    assert (class_map["class"].values[~valid] == 0).all()
+    assert (class_map["class"].values[valid] > 0).all()
+
+
+# --- the same map for every cut ---
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    rows=st.integers(1, 34),
+    columns=st.integers(1, 34),
+    tile=st.integers(3, 20),
+    chunk=st.integers(1, 50) | st.none(),
+    own_chunks=st.tuples(st.integers(1, 4), st.integers(1, 34), st.integers(1, 34)),
+    holes=st.sampled_from(HOLES),
+    name=st.sampled_from(sorted(NETWORKS)),
+    seed=st.integers(0, 99),
+)
+def test_map_is_that_of_one_pass_over_the_whole_scene(
+    rows, columns, tile, chunk, own_chunks, holes, name, seed
+):
+    array = random_scene(rows, columns, holes=holes, seed=seed)
+    model = network(name)
+    if chunk is not None:  # thousands of tiles show no more than dozens
+        chunk = max(chunk, max(rows, columns) // 6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "TILE", tile)
+        class_map = classify(cube_of(array, chunks=own_chunks), model, chunk=chunk)
+    assert_is(class_map, *by_hand(array, model))
+
+
+def test_the_maps_under_test_hold_several_classes():
+    """Else the test above would show little."""
+    for name in NETWORKS:
+        codes = classify(cube_of(random_scene(34, 34)), network(name))["class"].values
+        counts = np.unique(codes, return_counts=True)[1]
+        assert len(counts) == len(SCHEME), name
+        assert counts.min() > 50, name
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1), (5, 6)])
+@pytest.mark.parametrize("chunk", [None, 1, 4])
+def test_scenes_smaller_than_the_halo(shape, chunk):
+    model = network("relu")
+    assert max(min(shape), 6) < model.halo
+    array = random_scene(*shape)
+    assert_is(classify(cube_of(array), model, chunk=chunk), *by_hand(array, model))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("holes", ["none", "rotated"])
+def test_maps_are_equal_to_the_byte_for_all_chunks_of_whole_tiles(monkeypatch, precision, holes):
+    monkeypatch.setattr(inference, "TILE", 16)
+    array, model = random_scene(70, 53, holes=holes), network()
+    first = classify(cube_of(array), model, chunk=16, precision=precision)
+    for chunk, own_chunks in ((32, (1, 7, 53)), (17, -1), (48, (4, 16, 16)), (999, -1), (None, 9)):
+        other = classify(cube_of(array, chunks=own_chunks), model, chunk=chunk, precision=precision)
+        for name in ("class", "confidence", "probability"):
+            assert other[name].values.tobytes() == first[name].values.tobytes(), (chunk, name)
+
+
+def test_the_real_network_over_real_tiles():
+    """Kernels up to 7 and window 11, halo 37, in 64 pixel tiles."""
+    torch.manual_seed(0)
+    model = build_model("hyperloopnet", BANDS, len(SCHEME), width=4).eval()
+    array = random_scene(130, 90, holes="rotated")
+    class_map = classify(cube_of(array), model, chunk=64)
+    assert model.halo == 37
+    assert_is(class_map, *by_hand(array, model))
+
+
+def test_threads_give_the_map_that_one_thread_gives(monkeypatch):
+    monkeypatch.setattr(inference, "TILE", 8)
+    array, model = random_scene(40, 40, holes="scattered"), network()
+    expected = classify(cube_of(array), model)
+    with dask.config.set(scheduler="threads", num_workers=4):
+        found = classify_cube(
+            cube_of(array), model, SCHEME, bands=tuple(range(BANDS)), probabilities=True
+        ).compute()
+    assert found.identical(expected)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_workers_in_other_processes_give_the_same_map(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    array, model = random_scene(40, 30, holes="rotated"), network()
+    expected = classify(cube_of(array), model, chunk=16)
+    cluster = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    )
+    with cluster, distributed.Client(cluster):
+        found = classify_cube(
+            cube_of(array), model, SCHEME, bands=tuple(range(BANDS)), chunk=16, probabilities=True
+        ).compute()
+    assert found.identical(expected)
+
+
+# --- meaning of the numbers ---
+
+
+@pytest.mark.parametrize("holes", ["none", "scattered"])
+def test_scale_and_offset_of_each_band(holes):
+    scale, offset = (1e-4, 2e-4, 5e-5, 1e-4), (0.0, -0.1, 0.2, 0.05)
+    array, model = random_scene(20, 20, holes=holes), network()
+    column = lambda values: np.array(values, np.float32)[:, None, None]  # noqa: E731
+    expected = by_hand(array, model, scale=column(scale), offset=column(offset))
+    assert_is(classify(cube_of(array, scale=scale, offset=offset), model), *expected)
+    # and of the bands chosen, not of the first ones
+    order = (2, 0, 3, 1)
+    chosen = by_hand(
+        array[list(order)],
+        model,
+        scale=column([scale[i] for i in order]),
+        offset=column([offset[i] for i in order]),
+    )
+    assert_is(classify(cube_of(array, scale=scale, offset=offset), model, bands=order), *chosen)
+
+
+@pytest.mark.parametrize("nodata", [None, np.nan, -3.4e38, 0.1])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_float_scenes_are_invalid_where_they_are_nan_or_nodata(nodata, dtype):
+    array = (random_scene(20, 22) * 1e-4).astype(dtype)
+    array[1, 3:7, 5] = np.nan  # one band is enough
+    array[:, 11] = np.inf
+    marked = array.copy()
+    if nodata is not None:
+        marked[:, 15:, 15:] = nodata
+        array[:, 15:, 15:] = np.nan
+    model = network()
+    expected = by_hand(array, model, scale=1.0, nodata=None)
+    found = classify(cube_of(marked, scale=1.0, nodata=nodata), model, chunk=9)
+    assert_is(found, *expected)
+    assert (found["class"].values[3:7, 5] == 0).all()
+    assert not expected[1][11].any()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32"])
+def test_all_number_types_of_scenes(dtype):
+    array = np.random.default_rng(0).integers(1, 255, (BANDS, 12, 14)).astype(dtype)
+    array[:, 4:6, 3] = 0
+    model = network()
+    expected = by_hand(array, model, scale=0.002, nodata=0)
+    assert_is(classify(cube_of(array, scale=0.002, nodata=0), model), *expected)
+
+
+def test_bands_in_another_order_give_the_same_map():
+    array, model = random_scene(25, 19, holes="rotated"), network()
+    order = [2, 0, 3, 1]
+    cube = cube_of(array)
+    permuted = cube_of(array[order], wavelengths=NM.select(order))
+    first, second = (
+        classify(c, model, bands=bands_for_model(c, NM, BANDS, 1.0)) for c in (cube, permuted)
+    )
+    assert second.identical(first)
+
+
+def test_bands_that_the_model_does_not_use_do_not_matter():
+    array, model = random_scene(25, 19, holes="stripe"), network()
+    extra = np.full((1, 25, 19), NODATA, np.int16)  # a dead band, which must not hide all pixels
+    more = np.concatenate([array[:2], extra, array[2:]])
+    wavelengths = Wavelengths((*NM.center_nm[:2], 1400.0, *NM.center_nm[2:]))
+    bands = bands_for_model(cube_of(more, wavelengths=wavelengths), NM, BANDS, 1.0)
+    assert bands == (0, 1, 3, 4)
+    found = classify(cube_of(more, wavelengths=wavelengths), model, bands=bands)
+    assert_is(found, *by_hand(array, model))
+
+
+def test_bfloat16_changes_a_class_only_where_two_are_nearly_equal():
+    array, model = random_scene(40, 40, holes="rotated"), network()
+    probabilities, valid = by_hand(array, model)
+    found = classify(cube_of(array), model, precision="bfloat16")
+    difference = np.abs(found["probability"].values - probabilities)[:, valid]
+    assert 0 < difference.max() < 0.15
+    changed = valid & (found["class"].values != np.array(SCHEME.codes)[probabilities.argmax(0)])
+    ordered = np.sort(probabilities, 0)
+    assert (ordered[-1] - ordered[-2])[changed].max(initial=0) < 0.2
+    assert changed.sum() < 0.1 * valid.sum()
+    assert (found["class"].values[~valid] == 0).all()
+
+
+def test_precisions():
+    assert resolve_precision("float32", "cpu") == torch.float32
+    assert resolve_precision("bfloat16", "cpu") == torch.bfloat16
+    assert resolve_precision("auto", "cpu") in (torch.float32, torch.bfloat16)
+    with pytest.raises(InputError, match="precision 'half' is not one of float32, bfloat16, auto"):
+        resolve_precision("half", "cpu")
+    with pytest.raises(InputError, match="precision 'half'"):
+        classify(cube_of(random_scene(3, 3)), network(), precision="half")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_gives_the_map_of_the_processor():
+    array, model = random_scene(60, 50, holes="rotated"), network()
+    expected = by_hand(array, model)
+    assert_is(classify(cube_of(array), model, device="cuda", chunk=16), *expected, tolerance=1e-4)
+
+
+# --- lazily, and each thing once ---
+
+
+@pytest.mark.parametrize("holes", ["none", "rotated"])
+def test_building_the_graph_reads_nothing(holes):
+    array = random_scene(30, 30, holes=holes)
+    cube = cube_of(array, source=Scene(array, refuse=True))
+    class_map = classify_cube(cube, network(), SCHEME, bands=(0, 1, 2, 3), probabilities=True)
+    assert all(dask.is_dask_collection(v.data) for v in class_map.data_vars.values())
+    with pytest.raises(AssertionError, match="pixels were read"):
+        class_map["class"].isel(x=0, y=0).compute(scheduler="synchronous")
+
+
+def test_the_network_runs_once_a_tile_for_all_variables_together(monkeypatch):
+    monkeypatch.setattr(inference, "TILE", 16)
+    array, model = random_scene(64, 40), network()
+    runs = []
+    model.register_forward_hook(lambda _, inputs, __: runs.append(tuple(inputs[0].shape[2:])))
+    lazy = classify_cube(
+        cube_of(array), model, SCHEME, bands=(0, 1, 2, 3), chunk=32, probabilities=True
+    )
+    dask.compute(lazy["class"], lazy["confidence"], lazy["probability"])
+    assert len(runs) == 4 * 3
+    assert max(runs) <= (16 + 2 * model.halo,) * 2
+    runs.clear()
+    lazy["class"][:20, :10].compute()
+    assert len(runs) == 4 + 0  # rows 0 to 19 touch one chunk of 32, that is four tiles
+
+
+def test_the_network_does_not_run_where_nothing_is_valid(monkeypatch):
+    monkeypatch.setattr(inference, "TILE", 10)
+    array, model = random_scene(40, 40, holes="half"), network()
+    runs = []
+    model.register_forward_hook(lambda *_: runs.append(1))
+    found = classify(cube_of(array), model)
+    assert len(runs) == 4 * 2
+    assert_is(found, *by_hand(array, model))
+
+
+def test_each_chunk_reads_its_window_and_halo_and_nothing_else(monkeypatch):
+    monkeypatch.setattr(inference, "TILE", 16)
+    array, model = random_scene(100, 90), network()
+    source = Scene(array)
+    lazy = classify_cube(cube_of(array, source=source), model, SCHEME, bands=(1, 2, 3, 1), chunk=32)
+    halo = model.halo
+    lazy["class"][64:70, 32:40].compute(scheduler="synchronous")
+    bands, rows, columns = source.windows[0]
+    assert len(source.windows) == 1
+    assert (bands.start, bands.stop) == (1, 4)
+    assert (rows.start, rows.stop) == (64 - halo, min(96 + halo, 100))
+    assert (columns.start, columns.stop) == (32 - halo, min(64 + halo, 90))
+    source.windows.clear()
+    dask.compute(lazy["class"], lazy["confidence"], scheduler="synchronous")
+    assert len(source.windows) == 4 * 3
+
+
+def test_maps_of_different_scenes_models_and_settings_can_be_computed_together(monkeypatch):
+    """Their tasks must not be taken for each other."""
+    monkeypatch.setattr(inference, "TILE", 12)
+    array, other = random_scene(20, 22), random_scene(20, 22, seed=1)
+    wide, deep = network("sigmoid"), network("relu")
+    cases = [
+        (cube_of(array), wide, {}),
+        (cube_of(array), deep, {}),
+        (cube_of(array, scale=2e-4), wide, {}),
+        (cube_of(array, nodata=int(array[0, 0, 0])), wide, {}),
+        (cube_of(other), wide, {}),
+        (cube_of(array), wide, {"bands": (3, 2, 1, 0)}),
+        (cube_of(array), wide, {"chunk": 5}),
+        (cube_of(array), wide, {"precision": "bfloat16"}),
+    ]
+    bands = {"bands": (0, 1, 2, 3)}
+    lazy = [classify_cube(c, m, SCHEME, **{**bands, **extra}) for c, m, extra in cases]
+    together = dask.compute(*lazy, scheduler="synchronous")
+    for found, (cube, model, extra) in zip(together, cases, strict=True):
+        assert found.identical(classify(cube, model, probabilities=False, **extra))
+
+
+# --- the result ---
+
+
+def test_the_result_says_what_it_is():
+    array = random_scene(20, 14)
+    cube = cube_of(array, attrs={"scene_id": "S1", "acquired": "2020-01-01", "other": "x"})
+    found = classify_cube(cube, network(), SCHEME, bands=(0, 1, 2, 3), chunk=8, probabilities=True)
+    assert set(found.data_vars) == {"class", "confidence", "probability"}
+    assert found["class"].dtype == np.uint8
+    assert found["confidence"].dtype == found["probability"].dtype == np.float32
+    assert found["class"].data.chunks == ((8, 8, 4), (8, 6))
+    assert found["probability"].dims == ("category", "y", "x")
+    assert found["category"].values.tolist() == list(SCHEME.names)
+    assert scheme_from_attrs(found["class"].attrs) == SCHEME
+    assert found.attrs == {"scene_id": "S1", "acquired": "2020-01-01"}
+    assert all(v.attrs["grid_mapping"] == "spatial_ref" for v in found.data_vars.values())
+    assert grid_of(found) == grid_of(cube)
+    computed = found.compute()
+    np.testing.assert_allclose(computed["probability"].sum("category"), 1, rtol=1e-5)
+    without = classify_cube(cube, network(), SCHEME, bands=(0, 1, 2, 3))
+    assert set(without.data_vars) == {"class", "confidence"}
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        GeoBox((20, 14), Affine(28, 10, 3e5, 10, -28, 5e6), "EPSG:32633"),
+        GeoBox((20, 14), Affine(0.001, 0, 11, 0, -0.001, 48), "EPSG:4326"),
+        pixel_grid(20, 14),
+        GeoBox((1, 14), Affine(28, 10, 3e5, 10, -28, 5e6), "EPSG:32633"),
+    ],
+    ids=["rotated", "degrees", "pixels", "one row, rotated"],
+)
+def test_the_grid_is_the_scene_s(grid):
+    array, model = random_scene(*grid.shape, holes="rotated"), network()
+    found = classify(cube_of(array, grid=grid), model, chunk=7)
+    assert grid_of(found).crs == grid.crs
+    np.testing.assert_allclose(grid_of(found).affine, grid.affine, rtol=1e-12)
+    assert_is(found, *by_hand(array, model))
+
+
+@pytest.mark.parametrize(("chunk", "side"), [(5, 5), (16, 16), (17, 32), (40, 48), (None, 16)])
+def test_chunks_group_whole_tiles(monkeypatch, chunk, side):
+    monkeypatch.setattr(inference, "TILE", 16)
+    found = classify_cube(
+        cube_of(random_scene(60, 60)), network(), SCHEME, bands=(0, 1, 2, 3), chunk=chunk
+    )
+    assert found["class"].data.chunks[0][0] == side
+
+
+@pytest.mark.parametrize("chunk", [0, -3])
+def test_impossible_chunks_are_refused(chunk):
+    with pytest.raises(InputError, match=f"chunk is {chunk}; it must be at least 1 pixel"):
+        classify(cube_of(random_scene(3, 3)), network(), chunk=chunk)
