@@ -1,0 +1,280 @@
+"""A model and loaders give a trained model: dense labels, sparse and unbalanced.
+
+The epoch that is kept is the one with the best score on the validation loader, never on test
+labels.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import signal
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  PyTorch's own name for it
+from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import EarlyStopping
+from torch import Tensor, nn
+
+from hsi_pipeline.accuracy import Accuracy, compare
+
+_IGNORED = -1
+_SCORE = "validation_score"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How to train."""
+
+    epochs: int = 25
+    """Passes; the learning rate falls to zero over all of them."""
+    learning_rate: float = 3e-3
+    """Highest learning rate."""
+    weight_decay: float = 1e-2
+    """Decoupled weight decay."""
+    label_smoothing: float = 0.05
+    """Share of the target spread over all classes: labels near edges are often wrong."""
+    norm_momentum: float = 0.1
+    """Weight of a batch in the running statistics. The published 0.01 is meant for hundreds of
+    epochs: after a few hundred batches the statistics would still lag behind the weights."""
+    patience: int = 15
+    """Epochs without a better score after which training stops."""
+    precision: str = "32-true"
+    """Lightning's precision, such as "32-true" or "bf16-mixed"."""
+    device: str = "cpu"
+    """Torch device: "cpu", "cuda", "cuda:1", "mps"."""
+    seed: int = 0
+    """Seed of weights, windows and flips."""
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What an epoch gave."""
+
+    epoch: int
+    """From 1."""
+    loss: float
+    """Mean training loss."""
+    accuracy: Accuracy
+    """On the validation loader."""
+    best: bool
+    """Whether it is the best so far."""
+
+    @property
+    def score(self) -> float:
+        """What epochs are compared by: see `epoch_score`."""
+        return epoch_score(self.accuracy)
+
+
+def epoch_score(accuracy: Accuracy) -> float:
+    """Return the mean of overall accuracy and mean F1.
+
+    Overall accuracy alone forgets rare classes; mean F1 alone swings with a handful of pixels.
+    """
+    return float(np.nan_to_num((accuracy.overall + accuracy.mean_f1) / 2))
+
+
+class LandCoverTask(LightningModule):
+    """Trains a dense network on windows with sparse labels, for any Lightning Trainer.
+
+    Batches hold `image` (B, band, y, x) reflectance, `valid` and, optionally, `hidden` bool
+    (B, y, x), and `mask` int64 (B, y, x): class index plus one, 0 where unlabelled.
+    """
+
+    def __init__(self, model: nn.Module, classes: int, settings: TrainingSettings) -> None:
+        """Keep the network and the settings."""
+        super().__init__()
+        self.model = model
+        self.classes = classes
+        self.settings = settings
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = settings.norm_momentum
+        self._pairs: list[tuple[np.ndarray, np.ndarray]] = []
+        self.accuracy: Accuracy | None = None
+
+    def forward(self, image: Tensor, valid: Tensor) -> Tensor:
+        """Score (B, class, y, x) an image batch."""
+        image = image.contiguous(memory_format=torch.channels_last)
+        mask = None if bool(valid.all()) else valid[:, None].to(image.dtype)
+        return self.model(image, mask).float()
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Return the loss of a batch, turned and flipped at random."""
+        image, mask = batch["image"], batch["mask"]
+        valid = batch["valid"] & ~batch["hidden"] if "hidden" in batch else batch["valid"]
+        mask = torch.where(valid, mask, 0)
+        turns, flip = int(torch.randint(4, ()).item()), bool(torch.randint(2, ()).item())
+        image, valid, mask = (_turned(t, turns, flip) for t in (image, valid, mask))
+        scores = self.forward(image, valid)
+        loss = F.cross_entropy(
+            scores,
+            mask - 1,
+            ignore_index=_IGNORED,
+            label_smoothing=self.settings.label_smoothing,
+            reduction="sum",
+        )
+        return loss / (mask > 0).sum().clamp(min=1)
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Collect reference and prediction of the labelled pixels."""
+        known = (batch["mask"] > 0) & batch["valid"]
+        predicted = self.forward(batch["image"], batch["valid"]).argmax(1)
+        pair = batch["mask"][known] - 1, predicted[known]
+        self._pairs.append((pair[0].cpu().numpy(), pair[1].cpu().numpy()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Score the epoch over all validation pixels at once."""
+        reference, predicted = (np.concatenate(side) for side in zip(*self._pairs, strict=True))
+        self._pairs.clear()
+        self.accuracy = compare(reference, predicted, self.classes)
+        self.log(_SCORE, epoch_score(self.accuracy))
+
+    def configure_optimizers(self) -> dict:
+        """Return AdamW with a one-cycle learning rate."""
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=self.settings.learning_rate,
+            total_steps=int(self.trainer.estimated_stepping_batches),
+            pct_start=0.2,
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+class _KeepBest(Callback):
+    """Keeps the weights of the best epoch and reports every epoch and batch."""
+
+    def __init__(
+        self,
+        on_epoch: Callable[[EpochResult], None],
+        on_batch: Callable[[int, int], None],
+    ) -> None:
+        self.history: list[EpochResult] = []
+        self.state: dict[str, Tensor] = {}
+        self._on_epoch, self._on_batch = on_epoch, on_batch
+        self._losses: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: dict, *_: object
+    ) -> None:
+        self._losses.append(float(outputs["loss"]))
+        self._on_batch(trainer.global_step, int(trainer.estimated_stepping_batches))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LandCoverTask) -> None:
+        assert pl_module.accuracy is not None  # Lightning calls on_validation_epoch_end first
+        best = all(epoch_score(pl_module.accuracy) > r.score for r in self.history)
+        if best:
+            self.state = copy.deepcopy(pl_module.model.state_dict())
+        result = EpochResult(
+            trainer.current_epoch + 1,
+            float(np.mean(self._losses or [np.nan])),
+            pl_module.accuracy,
+            best,
+        )
+        self._losses.clear()
+        self.history.append(result)
+        self._on_epoch(result)
+
+
+def train(
+    model: nn.Module,
+    classes: int,
+    loaders: LightningDataModule,
+    settings: TrainingSettings,
+    *,
+    on_epoch: Callable[[EpochResult], None] = lambda result: None,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
+) -> list[EpochResult]:
+    """Train a network in place; it ends with the weights of its best epoch.
+
+    Args:
+        model: The network.
+        classes: Number of classes.
+        loaders: Training and validation loaders, batches as `LandCoverTask` says.
+        settings: How to train.
+        on_epoch: Called after every epoch.
+        on_batch: Called after every batch with batches done and in all.
+
+    Returns:
+        The results of the epochs, in order; deterministic for a seed on one machine's CPU.
+
+    Raises:
+        KeyboardInterrupt: The user stopped it.
+    """
+    seed_everything(settings.seed, verbose=False)
+    keep = _KeepBest(on_epoch, on_batch)
+    stop = EarlyStopping(_SCORE, mode="max", patience=settings.patience)
+    with _quiet_lightning():
+        trainer = Trainer(
+            max_epochs=settings.epochs,
+            **_lightning_device(settings.device),
+            precision=settings.precision,  # type: ignore[arg-type]
+            gradient_clip_val=1.0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            callbacks=[keep, stop],
+        )
+        with _interruptible(trainer):
+            trainer.fit(LandCoverTask(model, classes, settings), datamodule=loaders)
+    model.load_state_dict(keep.state)
+    model.cpu().eval()
+    return keep.history
+
+
+def _lightning_device(device: str) -> dict[str, Any]:
+    """Return Lightning's words for a Torch device."""
+    kind, _, index = device.partition(":")
+    if kind == "cuda":
+        return {"accelerator": "gpu", "devices": [int(index or 0)]}
+    return {"accelerator": kind, "devices": 1}
+
+
+def _turned(x: Tensor, turns: int, flip: bool) -> Tensor:
+    """Turn by quarters and mirror the last two axes."""
+    x = torch.rot90(x, turns, dims=(-2, -1))
+    return x.flip(-1) if flip else x
+
+
+@contextmanager
+def _interruptible(trainer: Trainer) -> Iterator[None]:
+    """Pass Ctrl-C on; Lightning would exit with code 1 and ignore all further ones."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from error
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's advertising and its advice on worker counts off the user's screen."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            yield
+    finally:
+        logger.setLevel(level)
