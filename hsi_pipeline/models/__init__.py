@@ -26,6 +26,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "spectral": SpectralNet,
 }
 
+DEFAULT_MODEL = "hyperloopnet-small"
+"""What training takes unless told otherwise: on few labels it beats the published size."""
+
 
 def build_model(name: str, bands: int, classes: int, /, **settings: Any) -> nn.Module:
     """Build an untrained network.

@@ -1,0 +1,292 @@
+"""The command line: names, types, help.
+
+Nothing heavy is imported before a command runs, so that help opens at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hsi_pipeline import __version__
+from hsi_pipeline.errors import InputError
+
+_INTERRUPTED = 130  # what Typer exits with after Ctrl-C
+
+app = typer.Typer(
+    name="hsi-pipeline",
+    help="Land-cover maps and polygons from hyperspectral scenes.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Scene = Annotated[str, typer.Argument(help="GeoTIFF, COG, VRT or ENVI file (.mat, .npy too).")]
+Labels = Annotated[str, typer.Argument(help="Polygons or points, or a class raster.")]
+Model = Annotated[Path, typer.Argument(help="Model made by 'train'.")]
+LabelColumn = Annotated[
+    str | None, typer.Option(help="Column of class codes (1 to 255) or class names.")
+]
+NameColumn = Annotated[str | None, typer.Option(help="Column that names the codes.")]
+ClassTable = Annotated[
+    Path | None, typer.Option(help="CSV or YAML with code, name and color (#rrggbb).")
+]
+SplitColumn = Annotated[
+    str | None, typer.Option(help="Column that says train, validation or test.")
+]
+Layer = Annotated[str | None, typer.Option(help="Layer of the label file.")]
+Where = Annotated[str | None, typer.Option(help="Only features for which an SQL condition holds.")]
+Device = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda; auto chooses.")]
+Seed = Annotated[int, typer.Option(help="Seed of split, weights and windows.")]
+PixelCoordinates = Annotated[
+    bool, typer.Option("--pixel-coordinates", help="Accept a scene without georeference.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show only results and errors.")]
+Scheduler = Annotated[
+    str | None, typer.Option(help="Address of a running Dask scheduler, tcp://HOST:PORT.")
+]
+Precision = Annotated[
+    str, typer.Option(help="float32, bfloat16 (faster where the processor has it) or auto.")
+]
+Chunk = Annotated[
+    int | None, typer.Option(help="Side of a chunk in pixels; the result does not change.")
+]
+Tolerance = Annotated[
+    float | None, typer.Option(help="Largest distance between matched bands in nm.")
+]
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"hsi-pipeline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Land-cover maps and polygons from hyperspectral scenes."""
+
+
+@app.command()
+def info(
+    scene: Scene,
+    bands: Annotated[bool, typer.Option("--bands", help="List every band.")] = False,
+    pixel_coordinates: PixelCoordinates = False,
+) -> None:
+    """Show grid, CRS, bands, bad bands, nodata share and quick statistics."""
+    from hsi_pipeline.commands.info import info
+
+    info(scene, bands=bands, pixel_coordinates=pixel_coordinates)
+
+
+@app.command()
+def train(
+    scene: Scene,
+    labels: Labels,
+    out: Annotated[Path, typer.Option(help="Model to write, .safetensors.")],
+    label_column: LabelColumn = None,
+    name_column: NameColumn = None,
+    class_table: ClassTable = None,
+    split_column: SplitColumn = None,
+    layer: Layer = None,
+    where: Where = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="hyperloopnet-small, hyperloopnet (published size), hyperloopnet-no-attention "
+            "or spectral."
+        ),
+    ] = "hyperloopnet-small",
+    epochs: Annotated[int | None, typer.Option(help="Epochs; default 25.")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    validation_share: Annotated[
+        float, typer.Option(help="Share of the labels that the epoch is chosen by.")
+    ] = 0.2,
+    guard: Annotated[
+        int | None,
+        typer.Option(help="Pixels between training and validation; default the network's reach."),
+    ] = None,
+    tolerance_nm: Annotated[
+        float, typer.Option(help="How far bands of other scenes may lie off, in nm.")
+    ] = 5.0,
+    pixel_coordinates: PixelCoordinates = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model on a scene and labels of known land cover."""
+    from hsi_pipeline.commands.terminal import Terminal
+    from hsi_pipeline.commands.train import train
+
+    train(
+        scene,
+        labels,
+        out,
+        label_column=label_column,
+        name_column=name_column,
+        class_table=class_table,
+        split_column=split_column,
+        layer=layer,
+        where=where,
+        model=model,
+        epochs=epochs,
+        seed=seed,
+        device=device,
+        validation_share=validation_share,
+        guard=guard,
+        tolerance_nm=tolerance_nm,
+        pixel_coordinates=pixel_coordinates,
+        overwrite=overwrite,
+        terminal=Terminal(quiet=quiet),
+    )
+
+
+@app.command()
+def evaluate(
+    scene: Scene,
+    labels: Labels,
+    model: Model,
+    label_column: LabelColumn = None,
+    name_column: NameColumn = None,
+    class_table: ClassTable = None,
+    split_column: SplitColumn = None,
+    layer: Layer = None,
+    where: Where = None,
+    out: Annotated[Path | None, typer.Option(help="Figures to write, .json.")] = None,
+    chunk: Chunk = None,
+    precision: Precision = "float32",
+    device: Device = "auto",
+    scheduler: Scheduler = None,
+    tolerance_nm: Tolerance = None,
+    pixel_coordinates: PixelCoordinates = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare a model's classes with reference labels that it has not seen."""
+    from hsi_pipeline.commands.evaluate import evaluate
+    from hsi_pipeline.commands.terminal import Terminal
+
+    evaluate(
+        scene,
+        labels,
+        model,
+        label_column=label_column,
+        name_column=name_column,
+        class_table=class_table,
+        split_column=split_column,
+        layer=layer,
+        where=where,
+        out=out,
+        chunk=chunk,
+        precision=precision,
+        device=device,
+        scheduler=scheduler,
+        tolerance_nm=tolerance_nm,
+        pixel_coordinates=pixel_coordinates,
+        overwrite=overwrite,
+        terminal=Terminal(quiet=quiet),
+    )
+
+
+@app.command()
+def classify(
+    scene: Scene,
+    model: Model,
+    out: Annotated[Path, typer.Option(help="Class map to write, .zarr or .tif.")],
+    chunk: Chunk = None,
+    precision: Precision = "float32",
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write the probability of each class too.")
+    ] = False,
+    device: Device = "auto",
+    scheduler: Scheduler = None,
+    tolerance_nm: Tolerance = None,
+    pixel_coordinates: PixelCoordinates = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Classify a scene."""
+    from hsi_pipeline.commands.classify import classify
+    from hsi_pipeline.commands.terminal import Terminal
+
+    classify(
+        scene,
+        model,
+        out,
+        chunk=chunk,
+        precision=precision,
+        probabilities=probabilities,
+        device=device,
+        scheduler=scheduler,
+        tolerance_nm=tolerance_nm,
+        pixel_coordinates=pixel_coordinates,
+        overwrite=overwrite,
+        terminal=Terminal(quiet=quiet),
+    )
+
+
+@app.command()
+def polygonize(
+    class_map: Annotated[Path, typer.Argument(metavar="MAP", help="Class map, .zarr or .tif.")],
+    out: Annotated[Path, typer.Option(help="Polygons to write: .gpkg, .geojson, .fgb.")],
+    min_area: Annotated[
+        float, typer.Option(help="Minimum mapping unit in m2; smaller regions join neighbours.")
+    ] = 0.0,
+    chunk: Chunk = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn a class map into land-cover polygons."""
+    from hsi_pipeline.commands.polygonize import polygonize
+    from hsi_pipeline.commands.terminal import Terminal
+
+    polygonize(
+        class_map,
+        out,
+        min_area=min_area,
+        chunk=chunk,
+        overwrite=overwrite,
+        terminal=Terminal(quiet=quiet),
+    )
+
+
+@app.command()
+def run(
+    workflow: Annotated[Path, typer.Argument(help="Workflow file, YAML.")],
+    scheduler: Scheduler = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run all steps of a workflow file."""
+    from hsi_pipeline.commands.run import run
+    from hsi_pipeline.commands.terminal import Terminal
+
+    run(workflow, scheduler=scheduler, overwrite=overwrite, terminal=Terminal(quiet=quiet))
+
+
+def main() -> None:
+    """Run the command line; a user's mistake gives one line on standard error and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except SystemExit as error:
+        if error.code == _INTERRUPTED:
+            typer.echo("stopped; nothing unfinished was left behind", err=True)
+        raise
+    except OSError as error:
+        if os.environ.get("HSI_PIPELINE_DEBUG"):
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)

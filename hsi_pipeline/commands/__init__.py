@@ -1,0 +1,1 @@
+"""The stories: each command joins rooms, computes and talks to the user."""

@@ -1,0 +1,125 @@
+"""A workflow file to all its results."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from hsi_pipeline import config
+from hsi_pipeline.commands.classify import classify
+from hsi_pipeline.commands.evaluate import evaluate
+from hsi_pipeline.commands.polygonize import polygonize
+from hsi_pipeline.commands.scheduling import computing
+from hsi_pipeline.commands.terminal import Terminal
+from hsi_pipeline.commands.train import train
+from hsi_pipeline.cube import grid_of
+from hsi_pipeline.errors import InputError
+from hsi_pipeline.ground_truth import read_labels
+from hsi_pipeline.publish import check_target, open_class_map, write_class_map
+from hsi_pipeline.scene import open_scene
+
+
+def run(
+    workflow: str | os.PathLike[str],
+    *,
+    scheduler: str | None = None,
+    overwrite: bool = False,
+    terminal: Terminal | None = None,
+) -> list[Path]:
+    """Run the steps of a workflow file: train, evaluate, classify, polygonize.
+
+    Args:
+        workflow: YAML file; see `config.Workflow`.
+        scheduler: Address of a running Dask scheduler; None computes in this process.
+        overwrite: Replace results of an earlier run.
+        terminal: Where to report.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: Anything about the input or output that cannot work, before the first step
+            where it can be known.
+    """
+    terminal = terminal or Terminal(quiet=True)
+    settings = config.load(workflow)
+    started = time.monotonic()
+    try:
+        settings.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{settings.out}: cannot be made a folder ({error.strerror})") from error
+    model = settings.model or settings.out / "model.safetensors"
+    figures = settings.out / "accuracy.json"
+    maps = (
+        [settings.out / f"map.{kind}" for kind in settings.classify.formats]
+        if settings.classify
+        else []
+    )
+    vectors = (
+        [settings.out / f"landcover.{settings.polygonize.format}"] if settings.polygonize else []
+    )
+    for target in [
+        *([model] if settings.train else []),
+        *([figures] if settings.evaluate else []),
+        *maps,
+        *vectors,
+    ]:
+        check_target(target, overwrite=overwrite, suffixes=(target.suffix,))
+    written: list[Path] = []
+    common: dict[str, Any] = {
+        "device": settings.device,
+        "pixel_coordinates": settings.pixel_coordinates,
+        "overwrite": overwrite,
+        "terminal": terminal,
+    }
+    if settings.train:
+        options = settings.train.model_dump(exclude={"labels"})
+        labels = settings.train.labels.model_dump(exclude={"path"})
+        _check_reference(settings)
+        train(settings.scene, settings.train.labels.path, model, **options, **labels, **common)
+        written.append(model)
+    if settings.evaluate:
+        labels = settings.evaluate.labels.model_dump(exclude={"path"})
+        tolerance = settings.classify.tolerance_nm if settings.classify else None
+        evaluate(
+            settings.scene,
+            settings.evaluate.labels.path,
+            model,
+            out=figures,
+            scheduler=scheduler,
+            tolerance_nm=tolerance,
+            **labels,
+            **common,
+        )
+        written.append(figures)
+    if settings.classify:
+        options = settings.classify.model_dump(exclude={"formats"})
+        written += classify(
+            settings.scene, model, maps[0], scheduler=scheduler, **options, **common
+        )
+        for target in maps[1:]:  # the same map in another format, not computed again
+            with computing(terminal, f"writing {target.name}", None):
+                written += write_class_map(open_class_map(maps[0]), target, overwrite=overwrite)
+    if settings.polygonize:
+        options = settings.polygonize.model_dump(exclude={"format"})
+        written += polygonize(
+            maps[0], vectors[0], **options, overwrite=overwrite, terminal=terminal
+        )
+    terminal.say(f"done in {time.monotonic() - started:.0f} s:")
+    for path in written:
+        terminal.show(str(path))
+    return written
+
+
+def _check_reference(settings: config.Workflow) -> None:
+    """Read the labels to compare with, so that what is wrong with them is known before training.
+
+    Raises:
+        InputError: They cannot be used.
+    """
+    if settings.evaluate:
+        cube = open_scene(settings.scene, pixel_coordinates=settings.pixel_coordinates)
+        options = settings.evaluate.labels.model_dump(exclude={"path"})
+        read_labels(settings.evaluate.labels.path, grid_of(cube), **options)

@@ -1,0 +1,201 @@
+"""Workflow file (YAML) to checked settings."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+)
+
+from hsi_pipeline.errors import InputError
+
+_FOLDER = "folder"
+
+
+def _placed(path: Path, info: ValidationInfo) -> Path:
+    """Take a relative path from the workflow's folder."""
+    return _folder(info) / path
+
+
+def _placed_unless_remote(name: str, info: ValidationInfo) -> str:
+    """Take a relative path from the workflow's folder; leave addresses as they are."""
+    return name if "://" in name else os.path.join(_folder(info), name)
+
+
+def _folder(info: ValidationInfo) -> Path:
+    return (info.context or {}).get(_FOLDER, Path())
+
+
+def _listed(value: object) -> object:
+    """Take one format for a list of one, and one that is named twice once."""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return list(dict.fromkeys(value))
+    return [value] if isinstance(value, str) else value
+
+
+def _filled(value: object) -> object:
+    """Take `classify:` with nothing below it for a section of defaults."""
+    return {} if value is None else value
+
+
+_Path = Annotated[Path, AfterValidator(_placed)]
+_Address = Annotated[str, AfterValidator(_placed_unless_remote)]
+_Pixels = Annotated[int, Field(ge=1)]
+_Nanometres = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    """A part of a workflow: fixed keys, nothing else."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Labels(_Section):
+    """Where labels are and how to read them; as the options of `train`."""
+
+    path: _Address
+    label_column: str | None = None
+    name_column: str | None = None
+    class_table: _Path | None = None
+    split_column: str | None = None
+    layer: str | None = None
+    where: str | None = None
+
+
+class Train(_Section):
+    """How to train; as the options of `train`."""
+
+    labels: Labels
+    model: str = "hyperloopnet-small"
+    settings: dict[str, Any] = Field(default_factory=dict)
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    seed: int = 0
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    guard: Annotated[int, Field(ge=0)] | None = None
+    tolerance_nm: _Nanometres = 5.0
+
+
+class Evaluate(_Section):
+    """What to compare with."""
+
+    labels: Labels
+
+
+class Classify(_Section):
+    """How to map; as the options of `classify`."""
+
+    formats: Annotated[
+        list[Literal["zarr", "tif"]], BeforeValidator(_listed), Field(min_length=1)
+    ] = ["zarr"]
+    chunk: _Pixels | None = None
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    probabilities: bool = False
+    tolerance_nm: _Nanometres | None = None
+
+
+class Polygonize(_Section):
+    """How to make polygons; as the options of `polygonize`."""
+
+    min_area: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    chunk: _Pixels | None = None
+    format: Literal["gpkg", "geojson", "fgb"] = "gpkg"
+
+
+class Workflow(_Section):
+    """All of a workflow; a step whose section is missing is left out."""
+
+    scene: _Address
+    out: _Path
+    """Folder of the results; made if missing."""
+    model: _Path | None = None
+    """A trained model, instead of the section `train`."""
+    pixel_coordinates: bool = False
+    device: str = "auto"
+    train: Annotated[Train | None, BeforeValidator(_filled)] = None
+    evaluate: Annotated[Evaluate | None, BeforeValidator(_filled)] = None
+    classify: Annotated[Classify | None, BeforeValidator(_filled)] = None
+    polygonize: Annotated[Polygonize | None, BeforeValidator(_filled)] = None
+
+
+def load(path: str | os.PathLike[str]) -> Workflow:
+    """Read a workflow file.
+
+    Relative paths in it are relative to its own folder.
+
+    Args:
+        path: YAML file.
+
+    Returns:
+        The workflow.
+
+    Raises:
+        InputError: Missing or unreadable file, unknown key (with the nearest right one), or a
+            value that does not fit.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InputError(f"{file}: no such workflow file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: cannot be read as text ({error})") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{file}: a workflow is a mapping with keys such as scene, out and train")
+    try:
+        workflow = Workflow.model_validate(values, context={_FOLDER: file.parent})
+    except ValidationError as error:
+        raise InputError(f"{file}: {_explained(error)}") from error
+    if workflow.train is not None and workflow.model is not None:
+        raise InputError(f"{file}: give either the section 'train' or a trained 'model', not both")
+    if workflow.train is None and workflow.model is None:
+        raise InputError(f"{file}: there is neither a section 'train' nor a trained 'model'")
+    if workflow.polygonize is not None and workflow.classify is None:
+        raise InputError(
+            f"{file}: 'polygonize' needs the section 'classify'; 'classify: {{}}' will do"
+        )
+    return workflow
+
+
+def _explained(error: ValidationError) -> str:
+    """Return the first fault in plain words; a key misspelt is the cause of a key missing."""
+    faults = error.errors()
+    wrong_keys = ("extra_forbidden", "invalid_key")
+    fault = next((f for f in faults if f["type"] in wrong_keys), faults[0])
+    place = [str(part) for part in fault["loc"]]
+    where = ".".join(place)
+    if fault["type"] == "extra_forbidden":
+        keys = _keys_at(place[:-1])
+        near = difflib.get_close_matches(place[-1], keys, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"keys here: {', '.join(keys)}"
+        return f"unknown key {where!r}; {hint}"
+    if fault["type"] == "missing":
+        return f"the key {where!r} is missing"
+    if fault["type"] == "model_type":
+        listed = ", ".join(_keys_at(place))
+        return f"{where}: expected a section with keys such as {listed}, found {fault['input']!r}"
+    return f"{where}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {fault['input']!r}"
+
+
+def _keys_at(place: list[str]) -> list[str]:
+    """Return the keys that a section may have."""
+    section: type[BaseModel] = Workflow
+    for part in place:
+        annotation = section.model_fields[part].annotation
+        kinds = [annotation, *getattr(annotation, "__args__", ())]
+        section = next(k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel))
+    return list(section.model_fields)

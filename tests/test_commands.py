@@ -1,0 +1,595 @@
+"""Each command from end to end on tiny scenes, its results checked by other programs."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+import rasterio.features
+import scipy.io
+import torch
+import xarray as xr
+import yaml
+from conftest import BAD, NM, TRANSFORM, class_field, field_polygons, make_pixels, write_scene
+from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix, f1_score
+
+from hsi_pipeline.checkpoint import load_checkpoint, save_checkpoint
+from hsi_pipeline.commands.classify import classify
+from hsi_pipeline.commands.evaluate import evaluate
+from hsi_pipeline.commands.polygonize import polygonize
+from hsi_pipeline.commands.run import run
+from hsi_pipeline.commands.train import train
+from hsi_pipeline.models import build_model
+
+REAL = Path(__file__).parents[1].parent / "shared" / "data" / "enmap_potsdam"
+COLUMNS = ("--label-column", "code", "--name-column", "name")
+
+
+@pytest.fixture(scope="module")
+def zarr_map(tiny, model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("map") / "map.zarr"
+    classify(tiny.path, model, path, device="cpu", probabilities=True)
+    return path
+
+
+def classes_of(path):
+    """The class codes of a map as other programs read it."""
+    if path.suffix == ".zarr":
+        with xr.open_zarr(path) as dataset:
+            return dataset["class"].values
+    with rasterio.open(path) as raster:
+        return raster.read(1)
+
+
+# --- info ---------------------------------------------------------------------------------------
+
+
+def test_info_shows_grid_crs_bands_and_statistics(cli, tiny):
+    code, out, err = cli("info", tiny.path)
+    assert (code, err) == (0, "")
+    assert "48 rows x 40 columns x 10 bands, int16" in out
+    assert "EPSG:32633" in out
+    assert "origin 364095, 5809965; pixel 30 x 30" in out
+    assert "450.00 to 2200.00 nm, not ascending (kept as stored)" in out
+    assert "bad bands 1: 5" in out
+    assert "nodata -32768" in out
+    assert "scale 0.0001" in out
+    assert f"{1 - tiny.valid.mean():.1%}"[:1] in out
+    row = next(line.split() for line in out.splitlines() if line.startswith("4 "))
+    values = tiny.pixels[3][tiny.valid] * 1e-4
+    assert row[:4] == ["4", "750.00", "-", "yes"]
+    assert [float(v) for v in row[4:]] == pytest.approx(
+        [values.min(), values.mean(), values.std(), values.max()], rel=2e-3
+    )
+
+
+def test_info_lists_every_band_and_says_what_is_unknown(cli, tiny, tmp_path):
+    pixels = np.repeat(tiny.pixels, 3, axis=0)
+    path = write_scene(tmp_path / "scene.tif", pixels, wavelengths=None)
+    code, out, _ = cli("info", path)
+    assert code == 0
+    assert "no wavelengths in the file" in out
+    assert "of 30 bands, --bands shows all" in out
+    _, all_bands, _ = cli("info", path, "--bands")
+    assert sum(line.split()[:1] == [str(n)] for n in range(1, 31) for line in
+               all_bands.splitlines()) == 30  # fmt: skip
+
+
+def test_info_of_a_scene_without_any_value(cli, tiny, tmp_path):
+    path = write_scene(tmp_path / "scene.tif", np.full_like(tiny.pixels, -32768))
+    code, out, _ = cli("info", path)
+    assert code == 0
+    assert "nodata    100.0%" in out
+    assert "no valid pixel" in out
+
+
+# --- train --------------------------------------------------------------------------------------
+
+
+def test_the_card_says_what_was_trained_on_what(model, tiny):
+    network, card = load_checkpoint(model)
+    assert card.architecture == "spectral"
+    assert card.bands == 9
+    assert card.wavelengths.center_nm == tuple(nm for nm in NM if nm != NM[BAD])
+    assert card.classes.codes == (1, 3, 7)
+    assert card.classes.names == ("water", "tree", "roof")
+    assert card.scenes == ("scene",)
+    assert card.halo == network.halo == 0
+    assert card.training["split"] == "spatial"
+    assert card.training["epochs"] == 3
+    trained, validated = (card.training[f"{side}_pixels"] for side in ("train", "validation"))
+    assert 0 < validated < trained
+    assert trained + validated <= int(((tiny.labelled > 0) & tiny.valid).sum())
+    assert 0.8 < card.scores["validation_overall_accuracy"] <= 1
+    good = [band for band in range(10) if band != BAD]
+    spectra = tiny.pixels[good][:, (tiny.labelled > 0) & tiny.valid] * 1e-4
+    assert network.band_mean.numpy() == pytest.approx(spectra.mean(axis=1), abs=0.02)
+    assert network.band_std.numpy() == pytest.approx(spectra.std(axis=1), abs=0.02)
+
+
+def test_the_same_seed_trains_the_same_model(tiny, model, tmp_path, cli):
+    options = (*COLUMNS, "--model", "spectral", "--epochs", "3", "--device", "cpu")
+    again, other = tmp_path / "again.safetensors", tmp_path / "other.safetensors"
+    assert cli("train", tiny.path, tiny.labels, "--out", again, *options)[0] == 0
+    assert cli("train", tiny.path, tiny.labels, "--out", other, *options, "--seed", "1")[0] == 0
+    first, second, third = (load_checkpoint(p)[0].state_dict() for p in (model, again, other))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert not all(torch.equal(first[key], third[key]) for key in first)
+
+
+def test_train_tells_how_it_goes_and_quiet_says_nothing(tiny, tmp_path, cli):
+    options = (*COLUMNS, "--model", "spectral", "--epochs", "1", "--device", "cpu")
+    path = tmp_path / "model.safetensors"
+    code, out, err = cli("train", tiny.path, tiny.labels, "--out", path, *options)
+    assert (code, out) == (0, "")
+    assert "10 bands, 450 to 2200 nm, 1 marked bad" in err
+    assert "1 water: 10 features, 360 pixels, 32.40 ha" in err
+    assert "training and" in err
+    assert "pixels apart (wanted 0)" in err
+    assert "training spectral on 9 bands, 3 classes, cpu" in err
+    assert "best epoch 1 of 1: validation overall accuracy" in err
+    assert cli("train", tiny.path, tiny.labels, "--out", path, *options, "--quiet",
+               "--overwrite") == (0, "", "")  # fmt: skip
+
+
+def test_a_split_column_is_kept_to(tiny, tmp_path):
+    frame = gpd.read_file(tiny.labels)
+    west = frame.geometry.centroid.x < TRANSFORM.c + 24 * 30
+    frame["part"] = np.where(west, "train", "validation")
+    frame.loc[frame.geometry.centroid.y < TRANSFORM.f - 40 * 30, "part"] = "test"
+    frame.to_file(tmp_path / "labels.gpkg")
+    path = tmp_path / "model.safetensors"
+    options = {"label_column": "code", "split_column": "part", "device": "cpu"}
+    card = train(tiny.path, tmp_path / "labels.gpkg", path, model="spectral", epochs=1, **options)
+    rows, columns = np.indices(tiny.labelled.shape)
+    known = (tiny.labelled > 0) & tiny.valid
+    above = rows < 40
+    assert card.training["split"] == "column"
+    assert card.training["train_pixels"] == (known & above & (columns < 24)).sum()
+    assert card.training["validation_pixels"] == (known & above & (columns >= 24)).sum()
+    # test pixels count where there are any
+    assert (
+        evaluate(tiny.path, tmp_path / "labels.gpkg", path, **options).pixels
+        == (known & ~above).sum()
+    )
+
+
+# --- classify -----------------------------------------------------------------------------------
+
+
+def test_a_class_map_is_right_and_nodata_stays_nodata(zarr_map, tiny):
+    with xr.open_zarr(zarr_map) as dataset:
+        codes, confidence = dataset["class"].values, dataset["confidence"].values
+        assert dataset["class"].attrs["flag_values"] == [1, 3, 7]
+        assert dataset["class"].attrs["flag_meanings"] == "water tree roof"
+        probability = dataset["probability"].values
+    assert set(np.unique(codes)) == {0, 1, 3, 7}
+    np.testing.assert_array_equal(codes > 0, tiny.valid)
+    np.testing.assert_array_equal(np.isfinite(confidence), tiny.valid)
+    assert (codes == tiny.classes)[tiny.valid].mean() > 0.9
+    best = np.array([1, 3, 7])[np.nan_to_num(probability).argmax(axis=0)]
+    sure = tiny.valid & (np.sort(np.nan_to_num(probability), axis=0)[1] < confidence - 0.01)
+    np.testing.assert_array_equal(best[sure], codes[sure])
+    assert probability.sum(axis=0)[tiny.valid] == pytest.approx(1, abs=0.01)
+    assert probability.max(axis=0)[tiny.valid] == pytest.approx(confidence[tiny.valid], abs=0.005)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".zarr"])
+@pytest.mark.parametrize("chunk", [7, 40, 1000])
+def test_format_and_chunk_do_not_change_the_map(cli, tiny, model, zarr_map, tmp_path, suffix,
+                                                chunk):  # fmt: skip
+    out = tmp_path / f"map{suffix}"
+    code, text, err = cli("classify", tiny.path, model, "--out", out, "--chunk", chunk, "--quiet")
+    assert (code, text, err) == (0, "", "")
+    np.testing.assert_array_equal(classes_of(out), classes_of(zarr_map))
+
+
+def test_classify_tells_what_it_does(cli, tiny, model, tmp_path):
+    out = tmp_path / "map.tif"
+    code, text, err = cli("classify", tiny.path, model, "--out", out, "--probabilities")
+    assert (code, text) == (0, "")
+    assert "9 bands matched by wavelength, at most 0.00 nm off" in err
+    assert f"map of 1920 pixels in {out}: water" in err
+    assert f"nodata {1 - tiny.valid.mean():.1%}" in err
+    with rasterio.open(tmp_path / "map_probability.tif") as raster:
+        assert raster.descriptions == ("water", "tree", "roof")
+    with rasterio.open(out) as raster:
+        assert raster.crs.to_epsg() == 32633
+        assert raster.transform == TRANSFORM
+        assert raster.nodata == 0
+
+
+def test_bands_are_matched_by_wavelength_and_not_by_place(cli, tiny, model, zarr_map, tmp_path):
+    order = np.random.default_rng(0).permutation(10)
+    scene = write_scene(
+        tmp_path / "scene.tif", tiny.pixels[order], wavelengths=[NM[band] for band in order]
+    )
+    out = tmp_path / "map.tif"
+    assert cli("classify", scene, model, "--out", out)[0] == 0
+    np.testing.assert_array_equal(classes_of(out), classes_of(zarr_map))
+
+
+def test_a_dask_cluster_gives_the_same_map(tiny, model, zarr_map, tmp_path):
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=1,
+        threads_per_worker=2,
+        processes=False,
+        protocol="tcp",
+        dashboard_address=None,
+    ) as cluster:
+        classify(
+            tiny.path, model, tmp_path / "map.zarr", chunk=20, device="cpu",
+            scheduler=cluster.scheduler_address,
+        )  # fmt: skip
+    np.testing.assert_array_equal(classes_of(tmp_path / "map.zarr"), classes_of(zarr_map))
+
+
+# --- evaluate -----------------------------------------------------------------------------------
+
+
+def test_scores_are_those_of_scikit_learn(cli, tiny, model, zarr_map, tmp_path):
+    # labels of which some are wrong, so that the scores are not all 1
+    frame = gpd.read_file(tiny.labels)
+    frame.loc[::4, ["code", "name"]] = [3, "tree"]
+    frame.to_file(tmp_path / "labels.gpkg")
+    out = tmp_path / "accuracy.json"
+    arguments = ("evaluate", tiny.path, tmp_path / "labels.gpkg", model, *COLUMNS, "--out", out)
+    code, text, err = cli(*arguments)
+    assert code == 0
+    assert "labelled pixels are nodata in the scene and left out" in err
+    reference = rasterio.features.rasterize(
+        zip(frame.geometry, frame["code"], strict=True), tiny.valid.shape, transform=TRANSFORM
+    )
+    known = (reference > 0) & tiny.valid
+    pair = reference[known], classes_of(zarr_map)[known]
+    figures = json.loads(
+        out.read_text(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON")
+    )
+    assert figures["pixels"] == known.sum()
+    assert figures["overall_accuracy"] == pytest.approx(accuracy_score(*pair))
+    assert figures["kappa"] == pytest.approx(cohen_kappa_score(*pair))
+    assert figures["mean_f1"] == pytest.approx(f1_score(*pair, average="macro"))
+    assert figures["confusion_matrix"] == confusion_matrix(*pair).tolist()
+    assert [c["f1"] for c in figures["classes"]] == pytest.approx(f1_score(*pair, average=None))
+    assert [(c["code"], c["name"]) for c in figures["classes"]] == [
+        (1, "water"), (3, "tree"), (7, "roof"),
+    ]  # fmt: skip
+    assert f"overall accuracy {accuracy_score(*pair):.4f}" in text
+    assert "water" in text
+    quiet = cli(*arguments, "--quiet", "--overwrite", "--chunk", "9")
+    assert quiet == (0, text, "")  # results are shown all the same, and chunks change nothing
+
+
+def test_a_class_without_reference_has_no_scores_in_valid_json(cli, tiny, model, tmp_path):
+    frame = gpd.read_file(tiny.labels)
+    frame[frame["code"] != 3].to_file(tmp_path / "labels.gpkg")
+    out = tmp_path / "accuracy.json"
+    code, _, _ = cli("evaluate", tiny.path, tmp_path / "labels.gpkg", model, *COLUMNS, "--out", out)
+    assert code == 0
+    assert "NaN" not in out.read_text()
+    tree = json.loads(out.read_text())["classes"][1]
+    assert tree["name"] == "tree"
+    assert tree["pixels"] == 0
+    assert tree["producers_accuracy"] is None
+
+
+def test_a_class_may_be_called_nan(tiny, tmp_path):
+    """A text replacement of NaN once changed names, too."""
+    frame = gpd.read_file(tiny.labels)
+    frame["name"] = frame["name"].replace("tree", "NaN & NaNcy")
+    frame.to_file(tmp_path / "labels.gpkg")
+    model, out = tmp_path / "model.safetensors", tmp_path / "accuracy.json"
+    options = {"label_column": "code", "name_column": "name", "device": "cpu"}
+    labels = tmp_path / "labels.gpkg"
+    train(tiny.path, labels, model, model="spectral", epochs=1, **options)
+    evaluate(tiny.path, labels, model, out=out, **options)
+    assert json.loads(out.read_text())["classes"][1]["name"] == "NaN & NaNcy"
+
+
+# --- polygonize ---------------------------------------------------------------------------------
+
+
+def test_polygons_are_the_map(cli, zarr_map, tmp_path, tiny):
+    out = tmp_path / "landcover.gpkg"
+    code, text, err = cli("polygonize", zarr_map, "--out", out)
+    assert (code, text) == (0, "")
+    frame = gpd.read_file(out, layer=0)
+    assert f"{len(frame)} polygons in {out}" in err
+    assert {"code", "name", "area_m2", "confidence"} <= set(frame.columns)
+    assert dict(zip(frame["code"], frame["name"], strict=True)) == {
+        1: "water", 3: "tree", 7: "roof",
+    }  # fmt: skip
+    back = rasterio.features.rasterize(
+        zip(frame.geometry, frame["code"], strict=True), tiny.valid.shape, transform=TRANSFORM
+    )
+    np.testing.assert_array_equal(back, classes_of(zarr_map))
+    assert frame["area_m2"].sum() == pytest.approx(tiny.valid.sum() * 900)
+    assert frame.geometry.area.to_numpy() == pytest.approx(frame["area_m2"])
+
+
+def test_small_polygons_join_their_neighbours(cli, zarr_map, tmp_path, tiny):
+    out = tmp_path / "landcover.geojson"
+    code, text, _ = cli("polygonize", zarr_map, "--out", out, "--min-area", 9000, "--chunk", 11)
+    assert (code, text) == (0, "")
+    frame = gpd.read_file(out, layer=0)
+    assert frame["area_m2"].min() >= 9000
+    assert frame["area_m2"].sum() == pytest.approx(tiny.valid.sum() * 900)
+    assert cli("polygonize", zarr_map, "--out", out, "--overwrite", "-q") == (0, "", "")
+
+
+# --- run ----------------------------------------------------------------------------------------
+
+
+def write_workflow(tiny, folder, **sections):
+    labels = {"path": str(tiny.labels), "label_column": "code", "name_column": "name"}
+    values = {
+        "scene": os.path.relpath(tiny.path, folder),
+        "out": "results",
+        "device": "cpu",
+        "train": {
+            "labels": labels,
+            "settings": {"width": 4, "kernels": [3], "window": 3},
+            "epochs": 1,
+            "guard": 1,
+        },
+        "evaluate": {"labels": labels},
+        "classify": {"formats": ["zarr", "tif"], "chunk": 16, "probabilities": True},
+        "polygonize": {"min_area": 1800, "format": "geojson"},
+        **sections,
+    }
+    path = folder / "workflow.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in values.items() if v is not None}))
+    return path
+
+
+def test_a_workflow_writes_everything(cli, tiny, tmp_path):
+    workflow = write_workflow(tiny, tmp_path)
+    code, text, _ = cli("run", workflow)
+    assert code == 0
+    results = tmp_path / "results"
+    written = [results / name for name in (
+        "model.safetensors", "accuracy.json", "map.zarr", "map.tif", "map_confidence.tif",
+        "map_probability.tif", "landcover.geojson",
+    )]  # fmt: skip
+    for path in written:
+        assert path.exists()
+        assert str(path) in text
+    assert {p.name for p in results.iterdir()} == {
+        *(p.name for p in written), "map.qml", "map.tif.aux.xml", "landcover.qml",
+    }  # fmt: skip
+    _, card = load_checkpoint(results / "model.safetensors")
+    assert card.architecture == "hyperloopnet"
+    assert card.settings == {"width": 4, "kernels": [3], "window": 3}
+    np.testing.assert_array_equal(classes_of(results / "map.zarr"), classes_of(results / "map.tif"))
+    # what was made from the Zarr map is what classify makes
+    alone = tmp_path / "alone.tif"
+    classify(
+        tiny.path, results / "model.safetensors", alone, probabilities=True, device="cpu", chunk=16
+    )  # fmt: skip
+    for name in ("", "_confidence", "_probability"):
+        with (
+            rasterio.open(tmp_path / f"alone{name}.tif") as one,
+            rasterio.open(results / f"map{name}.tif") as other,
+        ):
+            np.testing.assert_array_equal(one.read(), other.read())
+            assert one.tags() == other.tags()
+            assert one.tags(1) == other.tags(1)
+
+    code, _, err = cli("run", workflow)
+    assert code == 2
+    assert err == f"error: {results / 'model.safetensors'} exists; choose another name or pass " \
+        "--overwrite\n"  # fmt: skip
+    code, text, err = cli("run", workflow, "--overwrite", "--quiet")
+    assert (code, err) == (0, "")
+    assert "overall accuracy" in text
+
+
+def test_a_workflow_with_a_trained_model_leaves_out_what_it_does_not_name(tiny, model, tmp_path):
+    workflow = write_workflow(
+        tiny, tmp_path, train=None, evaluate=None, polygonize=None, model=str(model),
+        classify={"formats": "tif"},
+    )  # fmt: skip
+    written = run(workflow)
+    assert [path.name for path in written] == ["map.tif", "map.qml", "map.tif.aux.xml",
+                                               "map_confidence.tif"]  # fmt: skip
+    assert sorted(p.name for p in (tmp_path / "results").iterdir()) == sorted(
+        path.name for path in written
+    )
+
+
+# --- pixel coordinates --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".mat", ".npy"])
+def test_arrays_in_pixel_coordinates_from_scene_to_polygons(cli, tmp_path, suffix):
+    classes = class_field(32, 40)
+    cube = make_pixels(classes).transpose(1, 2, 0)
+    scene, labels = tmp_path / f"scene{suffix}", tmp_path / f"labels{suffix}"
+    for path, array in ((scene, cube), (labels, classes)):
+        if suffix == ".npy":
+            np.save(path, array)
+        else:
+            scipy.io.savemat(path, {"array": array})
+    model, out, polygons = (
+        tmp_path / name for name in ("model.safetensors", "map.tif", "landcover.gpkg")
+    )
+    common = ("--pixel-coordinates", "--device", "cpu")
+    code, _, err = cli(
+        "train", scene, labels, "--out", model, "--model", "spectral", "--epochs", 4, *common
+    )
+    assert code == 0, err
+    assert "without wavelengths" in err
+    assert cli("info", scene, "--pixel-coordinates")[0] == 0
+    assert cli("classify", scene, model, "--out", out, *common)[0] == 0
+    assert (classes_of(out) == classes).mean() > 0.9
+    code, _, err = cli("polygonize", out, "--out", polygons)
+    assert code == 0, err
+    frame = gpd.read_file(polygons, layer=0)
+    assert frame.crs is None
+    assert frame["area_m2"].sum() == classes.size
+    assert cli("evaluate", scene, labels, model, *common)[0] == 0
+    for command in (("info", scene), ("classify", scene, model, "--out", tmp_path / "b.tif")):
+        code, _, err = cli(*command)
+        assert code == 2
+        assert err.startswith(f"error: {scene}")
+        assert "--pixel-coordinates" in err
+
+
+# --- unusual but right --------------------------------------------------------------------------
+
+
+def test_a_scene_smaller_than_a_window_trains_and_maps(cli, tmp_path):
+    classes = class_field(16, 24)
+    scene = write_scene(tmp_path / "scene.tif", make_pixels(classes))
+    field_polygons(classes).to_file(tmp_path / "labels.gpkg")
+    model, out = tmp_path / "model.safetensors", tmp_path / "map.tif"
+    labels = tmp_path / "labels.gpkg"
+    code, _, err = cli("train", scene, labels, "--out", model, *COLUMNS, "--epochs", 1,
+                       "--model", "spectral", "--device", "cpu")  # fmt: skip
+    assert code == 0, err
+    assert cli("classify", scene, model, "--out", out)[0] == 0
+    assert classes_of(out).shape == (16, 24)
+    assert (classes_of(out) > 0).all()
+
+
+@pytest.mark.slow
+def test_the_default_network_trains_on_a_scene_smaller_than_its_reach(cli, tmp_path):
+    classes = class_field(16, 24)
+    scene = write_scene(tmp_path / "scene.tif", make_pixels(classes))
+    field_polygons(classes).to_file(tmp_path / "labels.gpkg")
+    model = tmp_path / "model.safetensors"
+    code, _, err = cli("train", scene, tmp_path / "labels.gpkg", "--out", model, *COLUMNS,
+                       "--epochs", 1, "--device", "cpu")  # fmt: skip
+    assert code == 0, err
+    assert "wanted 37" in err
+    assert cli("classify", scene, model, "--out", tmp_path / "map.tif")[0] == 0
+
+
+def test_a_class_raster_serves_as_labels(cli, tiny, tmp_path):
+    labels = tmp_path / "labels.tif"
+    with rasterio.open(labels, "w", driver="GTiff", dtype="uint8", count=1, height=48, width=40,
+                       crs="EPSG:32633", transform=TRANSFORM, nodata=0) as raster:  # fmt: skip
+        raster.write(tiny.labelled, 1)
+    code, _, err = cli("train", tiny.path, labels, "--out", tmp_path / "model.safetensors",
+                       "--model", "spectral", "--epochs", 1, "--device", "cpu")  # fmt: skip
+    assert code == 0, err
+    _, card = load_checkpoint(tmp_path / "model.safetensors")
+    assert card.classes.codes == (1, 3, 7)
+
+
+# --- Ctrl-C -------------------------------------------------------------------------------------
+
+
+def start(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-c", "from hsi_pipeline.cli import main; main()", *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+def wait_for(process, happened, seconds=60):
+    end = time.monotonic() + seconds
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "it never began"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".tif"])
+def test_ctrl_c_while_classifying_leaves_nothing_behind(tiny, model, tmp_path, suffix):
+    # an untrained network that takes about half a second for each of 35 chunks
+    _, card = load_checkpoint(model)
+    slow = replace(card, architecture="hyperloopnet", halo=37)
+    save_checkpoint(tmp_path / "slow.safetensors", build_model("hyperloopnet", 9, 3), slow)
+    scene = write_scene(tmp_path / "large.tif", np.tile(tiny.pixels, (1, 5, 8)))
+    out = tmp_path / "out"
+    out.mkdir()
+    process = start(
+        "classify", scene, tmp_path / "slow.safetensors", "--out", out / f"map{suffix}",
+        "--chunk", 48, "--device", "cpu",
+    )  # fmt: skip
+    wait_for(process, lambda: any(out.glob(".map.*/**/class/[0-9]*")))
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "stopped; nothing unfinished was left behind" in err
+    assert "Traceback" not in err
+    assert list(out.iterdir()) == []
+
+
+def test_ctrl_c_while_training_leaves_nothing_behind(tiny, tmp_path):
+    process = start("train", tiny.path, tiny.labels, "--out", tmp_path / "model.safetensors",
+                    *COLUMNS, "--epochs", 500, "--device", "cpu")  # fmt: skip
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if "training hyperloopnet" in line:
+            break
+    time.sleep(2)  # so that Lightning is in its loop
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    err = "".join(lines) + err
+    assert process.returncode == 130, err
+    assert "stopped" in err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the real scene -----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL.is_dir(), reason="no EnMAP scene in ../shared/data")
+def test_the_enmap_workflow_maps_the_real_mosaic(cli, tmp_path):
+    source = Path(__file__).parents[1] / "workflows" / "enmap_potsdam.yaml"
+    values = yaml.safe_load(source.read_text())
+
+    def absolute(path):
+        return str((source.parent / path).resolve())
+
+    values["scene"], values["out"] = absolute(values["scene"]), str(tmp_path / "results")
+    values["train"]["epochs"] = 2
+    for section in ("train", "evaluate"):
+        values[section]["labels"]["path"] = absolute(values[section]["labels"]["path"])
+    workflow = tmp_path / "enmap.yaml"
+    workflow.write_text(yaml.safe_dump(values))
+    code, text, err = cli("run", workflow)
+    assert code == 0, err
+    results = tmp_path / "results"
+    with rasterio.open(values["scene"]) as mosaic:
+        empty = mosaic.read(1) == mosaic.nodata
+        transform, crs = mosaic.transform, mosaic.crs
+    codes = classes_of(results / "map.tif")
+    np.testing.assert_array_equal(codes == 0, empty)
+    assert set(np.unique(codes)) <= {0, 1, 2, 3, 4, 5, 6}
+    np.testing.assert_array_equal(codes, classes_of(results / "map.zarr"))
+    with rasterio.open(results / "map.tif") as raster:
+        assert (raster.transform, raster.crs) == (transform, crs)
+    _, card = load_checkpoint(results / "model.safetensors")
+    assert card.bands == 218  # six bands are nodata everywhere and marked bad
+    assert card.classes.names[0] == "roof"
+    figures = json.loads((results / "accuracy.json").read_text())
+    assert 0 < figures["pixels"] < 32 * 32
+    assert all(np.isfinite(figures[name]) for name in ("overall_accuracy", "kappa", "mean_iou"))
+    assert figures["overall_accuracy"] > 0.4  # far above chance after two epochs
+    frame = gpd.read_file(results / "landcover.gpkg", layer=0)
+    assert frame["area_m2"].min() >= values["polygonize"]["min_area"]
+    polygonize(results / "map.tif", tmp_path / "all.gpkg")
+    everything = gpd.read_file(tmp_path / "all.gpkg", layer=0)
+    back = rasterio.features.rasterize(
+        zip(everything.geometry, everything["code"], strict=True), codes.shape, transform=transform
+    )
+    np.testing.assert_array_equal(back, codes)
+    assert "overall accuracy" in text
+    shutil.rmtree(results)

@@ -1,0 +1,267 @@
+"""Workflow files: every key, and what is said of those that are wrong."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hsi_pipeline.config import Classify, Evaluate, Labels, Polygonize, Train, Workflow, load
+from hsi_pipeline.errors import InputError
+
+WORKFLOWS = Path(__file__).parents[1] / "workflows"
+LABELS = {
+    "path": "polygons.gpkg",
+    "label_column": "code",
+    "name_column": "name",
+    "class_table": "tables/classes.csv",
+    "split_column": "split",
+    "layer": "fields",
+    "where": "year = 2022",
+}
+FULL = {
+    "scene": "scenes/scene.tif",
+    "out": "results",
+    "pixel_coordinates": True,
+    "device": "cuda:1",
+    "train": {
+        "labels": LABELS,
+        "model": "spectral",
+        "settings": {"width": 16, "path": "kept"},
+        "epochs": 3,
+        "seed": 9,
+        "validation_share": 0.3,
+        "guard": 0,
+        "tolerance_nm": 5,
+    },
+    "evaluate": {"labels": {"path": "/elsewhere/test.gpkg"}},
+    "classify": {
+        "formats": ["zarr", "tif"],
+        "chunk": 256,
+        "precision": "auto",
+        "probabilities": True,
+        "tolerance_nm": 0,
+    },
+    "polygonize": {"min_area": 1800, "chunk": 512, "format": "fgb"},
+}
+TRAINED = {"scene": "scene.tif", "out": "results", "model": "model.safetensors"}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(values):
+        text = values if isinstance(values, str) else yaml.safe_dump(values)
+        path = tmp_path / "workflow.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def with_key(place, value, values=FULL):
+    """A copy of a workflow with one key, `a.b.c`, set."""
+    first, _, rest = place.partition(".")
+    return {**values, first: with_key(rest, value, values.get(first, {})) if rest else value}
+
+
+def without_key(place, values=FULL):
+    first, _, rest = place.partition(".")
+    if rest:
+        return {**values, first: without_key(rest, values[first])}
+    return {key: value for key, value in values.items() if key != first}
+
+
+def test_every_key_is_read_and_paths_are_relative_to_the_file(write, tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    assert load(write(FULL)) == Workflow.model_construct(
+        scene=str(tmp_path / "scenes/scene.tif"),
+        out=tmp_path / "results",
+        model=None,
+        pixel_coordinates=True,
+        device="cuda:1",
+        train=Train.model_construct(
+            labels=Labels.model_construct(
+                **{
+                    **LABELS,
+                    "path": str(tmp_path / "polygons.gpkg"),
+                    "class_table": tmp_path / "tables/classes.csv",
+                }
+            ),
+            model="spectral",  # a name, not a path
+            settings={"width": 16, "path": "kept"},
+            epochs=3,
+            seed=9,
+            validation_share=0.3,
+            guard=0,
+            tolerance_nm=5.0,
+        ),
+        evaluate=Evaluate.model_construct(
+            labels=Labels.model_construct(path="/elsewhere/test.gpkg")
+        ),
+        classify=Classify.model_construct(
+            formats=["zarr", "tif"],
+            chunk=256,
+            precision="auto",
+            probabilities=True,
+            tolerance_nm=0.0,
+        ),
+        polygonize=Polygonize.model_construct(min_area=1800.0, chunk=512, format="fgb"),
+    )
+
+
+def test_no_key_is_forgotten_by_the_test_above():
+    def keys(section):
+        return set(section.model_fields)
+
+    assert keys(Workflow) == {*FULL, "model"}
+    assert keys(Train) == set(FULL["train"])
+    assert keys(Labels) == set(LABELS)
+    assert keys(Evaluate) == set(FULL["evaluate"])
+    assert keys(Classify) == set(FULL["classify"])
+    assert keys(Polygonize) == set(FULL["polygonize"])
+
+
+def test_a_relative_path_of_the_file_will_do(write, tmp_path, monkeypatch):
+    write(TRAINED)
+    monkeypatch.chdir(tmp_path)
+    assert Path(load("workflow.yaml").scene) == Path("scene.tif")
+    monkeypatch.chdir(tmp_path.parent)
+    assert Path(load(f"{tmp_path.name}/workflow.yaml").scene) == Path(tmp_path.name, "scene.tif")
+
+
+def test_addresses_stay_as_they_are(write):
+    scene = "https://example.org/scene.tif"
+    assert load(write(TRAINED | {"scene": scene})).scene == scene
+    assert load(write(TRAINED | {"scene": "/vsizip//a.zip/b.tif"})).scene == "/vsizip//a.zip/b.tif"
+
+
+def test_a_model_takes_the_place_of_training(write, tmp_path):
+    workflow = load(write(TRAINED))
+    assert workflow.model == tmp_path / "model.safetensors"
+    assert workflow.train is workflow.evaluate is workflow.classify is workflow.polygonize is None
+    assert (workflow.device, workflow.pixel_coordinates) == ("auto", False)
+
+
+def test_an_empty_section_means_its_defaults(write):
+    workflow = load(write("scene: a\nout: b\nmodel: c\nclassify:\npolygonize:\n"))
+    assert workflow.classify == Classify()
+    assert workflow.polygonize == Polygonize()
+
+
+@pytest.mark.parametrize(
+    ("given", "formats"),
+    [("tif", ["tif"]), (["tif", "zarr"], ["tif", "zarr"]), (["zarr", "zarr"], ["zarr"])],
+)
+def test_formats_are_a_list_or_one(write, given, formats):
+    assert load(write(TRAINED | {"classify": {"formats": given}})).classify.formats == formats
+
+
+@pytest.mark.parametrize(
+    ("place", "hint"),
+    [
+        ("scenes", "did you mean 'scene'"),
+        ("modle", "did you mean 'model'"),
+        ("train.epoch", "did you mean 'epochs'"),
+        ("train.labels.labelcolumn", "did you mean 'label_column'"),
+        ("train.labels.pth", "did you mean 'path'"),
+        ("evaluate.labels.split-column", "did you mean 'split_column'"),
+        ("evaluate.label", "did you mean 'labels'"),
+        ("classify.precison", "did you mean 'precision'"),
+        ("classify.format", "did you mean 'formats'"),
+        ("polygonize.minarea", "did you mean 'min_area'"),
+        ("polygonize.xyz", "keys here: min_area, chunk, format"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_right_one(write, place, hint):
+    with pytest.raises(InputError) as error:
+        load(write(with_key(place, 1)))
+    assert f"workflow.yaml: unknown key '{place}'; {hint}" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_misspelt_key_is_named_rather_than_the_missing_one(write):
+    workflow = with_key("train.labels", {"pth": "polygons.gpkg"})
+    with pytest.raises(InputError, match=r"unknown key 'train\.labels\.pth'; did you mean 'path'"):
+        load(write(workflow))
+
+
+@pytest.mark.parametrize("place", ["scene", "out", "train.labels", "train.labels.path"])
+def test_a_missing_key_is_named(write, place):
+    with pytest.raises(InputError, match=rf"workflow\.yaml: the key '{place}' is missing"):
+        load(write(without_key(place)))
+
+
+@pytest.mark.parametrize("section", ["train", "evaluate"])
+def test_a_section_without_anything_below_it_misses_its_labels(write, section):
+    with pytest.raises(InputError, match=rf"the key '{section}\.labels' is missing"):
+        load(write(with_key(section, None)))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        ("scene", 5, "valid string, found 5"),
+        ("train.epochs", "many", "valid integer.*found 'many'"),
+        ("train.epochs", 0, "greater than or equal to 1, found 0"),
+        ("train.validation_share", 1, "less than 1, found 1"),
+        ("train.guard", -1, "greater than or equal to 0, found -1"),
+        ("train.tolerance_nm", float("nan"), "finite number"),
+        ("train.settings", 4, "valid dictionary, found 4"),
+        ("train.labels", "polygons.gpkg", "a section with keys such as path, label_column"),
+        ("train.labels.label_column", 5, "valid string, found 5"),
+        ("train", [1], "a section with keys such as labels"),
+        ("classify.chunk", 0, "greater than or equal to 1, found 0"),
+        ("classify.chunk", 2.5, "valid integer"),
+        ("classify.precision", "float16", "'float32', 'bfloat16' or 'auto', found 'float16'"),
+        ("classify.probabilities", "perhaps", "valid boolean.*found 'perhaps'"),
+        ("polygonize.min_area", -1, "greater than or equal to 0, found -1"),
+        ("polygonize.format", "shp", "'gpkg', 'geojson' or 'fgb', found 'shp'"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named_with_its_key(write, place, value, words):
+    with pytest.raises(InputError, match=rf"workflow\.yaml: {place}: .*{words}") as error:
+        load(write(with_key(place, value)))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("formats", "words"), [([], "at least 1 item"), ("png", "'zarr' or 'tif', found 'png'")]
+)
+def test_formats_that_cannot_be_are_refused(write, formats, words):
+    with pytest.raises(InputError, match=rf"classify\.formats.*{words}"):
+        load(write(TRAINED | {"classify": {"formats": formats}}))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (FULL | {"model": "m"}, "either the section 'train' or a trained 'model', not both"),
+        (without_key("train"), "neither a section 'train' nor a trained 'model'"),
+        (without_key("classify"), "'polygonize' needs the section 'classify'"),
+        ("", "a workflow is a mapping"),
+        ("- scene\n", "a workflow is a mapping"),
+        ("scene: [\n", "not YAML: .*line 2"),
+        ("scene: a\n1: b\n", "1: keys should be strings"),
+        ("scene: !!python/object:os.system {}\n", "not YAML"),
+    ],
+)
+def test_workflows_that_make_no_sense_are_refused(write, values, words):
+    with pytest.raises(InputError, match=rf"workflow\.yaml: .*{words}") as error:
+        load(write(values))
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"none\.yaml: no such workflow file"):
+        load(tmp_path / "none.yaml")
+    with pytest.raises(InputError, match="cannot be read as text"):
+        load(tmp_path)
+    (tmp_path / "scene.yaml").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(InputError, match=r"scene\.yaml: cannot be read as text"):
+        load(tmp_path / "scene.yaml")
+
+
+@pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.yaml")), ids=lambda path: path.name)
+def test_the_workflows_of_the_project_are_right(path):
+    workflow = load(path)
+    assert workflow.train is not None
+    assert workflow.out.resolve().is_relative_to(WORKFLOWS.parent)
