@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  PyTorch's own name for it
 from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 from torch import Tensor, nn
 
 from hsi_pipeline.accuracy import Accuracy, compare
@@ -43,6 +43,9 @@ class TrainingSettings:
     norm_momentum: float = 0.1
     """Weight of a batch in the running statistics. The published 0.01 is meant for hundreds of
     epochs: after a few hundred batches the statistics would still lag behind the weights."""
+    averaging: float = 0.99
+    """What is validated and kept is the exponential moving average of the weights, by this decay
+    a batch: with few labels the weights of single batches swing."""
     patience: int = 15
     """Epochs without a better score after which training stops."""
     precision: str = "32-true"
@@ -165,6 +168,7 @@ class _KeepBest(Callback):
     ) -> None:
         self.history: list[EpochResult] = []
         self.state: dict[str, Tensor] = {}
+        self._candidate: dict[str, Tensor] = {}
         self._on_epoch, self._on_batch = on_epoch, on_batch
         self._losses: list[float] = []
 
@@ -174,11 +178,15 @@ class _KeepBest(Callback):
         self._losses.append(float(outputs["loss"]))
         self._on_batch(trainer.global_step, int(trainer.estimated_stepping_batches))
 
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LandCoverTask) -> None:
+        # Here, before the callback that averages puts the last batch's weights back.
+        self._candidate = copy.deepcopy(pl_module.model.state_dict())
+
     def on_validation_end(self, trainer: Trainer, pl_module: LandCoverTask) -> None:
         assert pl_module.accuracy is not None  # Lightning calls on_validation_epoch_end first
         best = all(epoch_score(pl_module.accuracy) > r.score for r in self.history)
         if best:
-            self.state = copy.deepcopy(pl_module.model.state_dict())
+            self.state = self._candidate
         result = EpochResult(
             trainer.current_epoch + 1,
             float(np.mean(self._losses or [np.nan])),
@@ -229,7 +237,7 @@ def train(
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
-            callbacks=[keep, stop],
+            callbacks=[keep, stop, EMAWeightAveraging(decay=settings.averaging)],
         )
         with _interruptible(trainer):
             trainer.fit(LandCoverTask(model, classes, settings), datamodule=loaders)
