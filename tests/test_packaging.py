@@ -29,9 +29,7 @@ def test_conda_environment_names_the_packages_of_pyproject_with_the_same_ranges(
     python = conda.pop("python")
     wanted = requirements(PROJECT["dependencies"])
     assert conda.keys() == wanted.keys()
-    assert {n: r.specifier for n, r in conda.items()} == {
-        n: r.specifier for n, r in wanted.items()
-    }
+    assert {n: r.specifier for n, r in conda.items()} == {n: r.specifier for n, r in wanted.items()}
     assert str(python.specifier) == PROJECT["requires-python"]
 
 

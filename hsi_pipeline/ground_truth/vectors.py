@@ -101,9 +101,7 @@ def _read_features(
     except (ValueError, pyogrio.errors.FeatureError) as error:
         if where is None:
             raise
-        raise InputError(
-            f"{path}: --where {where!r} cannot be used: {error}"
-        ) from error
+        raise InputError(f"{path}: --where {where!r} cannot be used: {error}") from error
     if features.empty:
         raise InputError(f"{path}: no feature of layer {layer!r} satisfies --where {where!r}")
     return features
