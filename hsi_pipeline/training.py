@@ -43,9 +43,9 @@ class TrainingSettings:
     norm_momentum: float = 0.1
     """Weight of a batch in the running statistics. The published 0.01 is meant for hundreds of
     epochs: after a few hundred batches the statistics would still lag behind the weights."""
-    averaging: float = 0.99
-    """What is validated and kept is the exponential moving average of the weights, by this decay
-    a batch: with few labels the weights of single batches swing."""
+    averaging: float = 0.1
+    """Share of the training that the moving average of the weights looks back on. The average is
+    what is validated and kept: with few labels the weights of single batches swing."""
     patience: int = 15
     """Epochs without a better score after which training stops."""
     precision: str = "32-true"
@@ -226,6 +226,8 @@ def train(
     seed_everything(settings.seed, verbose=False)
     keep = _KeepBest(on_epoch, on_batch)
     stop = EarlyStopping(_SCORE, mode="max", patience=settings.patience)
+    steps = settings.epochs * len(loaders.train_dataloader())
+    decay = max(1 - 1 / max(settings.averaging * steps, 1), 0.0)
     with _quiet_lightning():
         trainer = Trainer(
             max_epochs=settings.epochs,
@@ -237,7 +239,7 @@ def train(
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
-            callbacks=[keep, stop, EMAWeightAveraging(decay=settings.averaging)],
+            callbacks=[keep, stop, EMAWeightAveraging(decay=decay)],
         )
         with _interruptible(trainer):
             trainer.fit(LandCoverTask(model, classes, settings), datamodule=loaders)

@@ -228,8 +228,18 @@ def test_threads_give_the_map_that_one_thread_gives(monkeypatch):
     assert found.identical(expected)
 
 
+@pytest.fixture
+def _one_thread():
+    """Let Torch compute with one thread here, as Dask lets its workers do."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_workers_in_other_processes_give_the_same_map(monkeypatch):
+@pytest.mark.usefixtures("_one_thread")
+def test_workers_in_other_processes_give_the_same_map():
     distributed = pytest.importorskip("distributed")
     array, model = random_scene(40, 30, holes="rotated"), network()
     expected = classify(cube_of(array), model, chunk=16)
