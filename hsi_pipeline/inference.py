@@ -155,18 +155,20 @@ def predict_window(
     """
     valid = valid_pixels(raw, radiometry.nodata)
     device = next(model.parameters()).device
-    x = torch.from_numpy(raw.astype(np.float32)).to(device)
-    x = x * _column(radiometry.scale, device) + _column(radiometry.offset, device)
+    # Channels last from the start and changed in place: the window exists once in float32.
+    x = torch.from_numpy(raw.transpose(1, 2, 0).astype(np.float32, order="C")).to(device)
+    x = x.permute(2, 0, 1)
+    x.mul_(_column(radiometry.scale, device)).add_(_column(radiometry.offset, device))
     mask = None
     if not valid.all():
-        mask = torch.from_numpy(valid).to(device)[None, None]
-        x = torch.where(mask[0], x, 0.0)  # not times zero: nodata may be NaN
-        mask = mask.to(x.dtype)
+        invalid = torch.from_numpy(~valid).to(device)
+        x.masked_fill_(invalid, 0.0)  # not times zero: nodata may be NaN
+        mask = (~invalid)[None, None].to(x.dtype)
     mixed = torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
     # By default cuDNN rounds float32 to TF32, which depends on the size of the tile.
     exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False)
     with torch.inference_mode(), mixed, exact:
-        scores = model(x[None].contiguous(memory_format=torch.channels_last), mask)
+        scores = model(x[None], mask)
         probabilities = scores.float().softmax(1)[0]
     return probabilities.cpu().numpy(), valid
 

@@ -16,8 +16,9 @@ from dask.callbacks import Callback
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.errors import InputError
 
-# One thread predicts with all cores, the others read ahead and write; each holds one chunk.
-_THREADS = 3
+# One thread predicts with all cores while the other reads ahead or writes. Each holds a chunk: a
+# third thread took another gigabyte and was no faster.
+_THREADS = 2
 _CONNECT_TIMEOUT = "15s"
 _SCHEMES = ("tcp", "tls", "ucx", "ws", "wss")
 

@@ -216,7 +216,7 @@ class HyperLoopNet(nn.Module):
 
     def _standardise(self, x: Tensor, valid: Tensor | None) -> Tensor:
         mean, std = self.band_mean[:, None, None], self.band_std[:, None, None]
-        return _only_valid((x - mean) / std, valid)
+        return _only_valid((x - mean).div_(std), valid)
 
 
 def _only_valid(x: Tensor, valid: Tensor | None) -> Tensor:

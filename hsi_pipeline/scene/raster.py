@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 
@@ -12,6 +13,10 @@ from rasterio.io import DatasetReader
 
 from hsi_pipeline.cube import pixel_grid
 from hsi_pipeline.errors import InputError
+
+# GDAL's own default is 5 % of the machine's memory in every process, which helps nothing here:
+# windows are read once, and small ones come from `block_cache`. It is read at GDAL's first use.
+os.environ.setdefault("GDAL_CACHEMAX", "256")
 
 # warnings.catch_warnings swaps a list shared by all threads.
 _quiet = threading.Lock()
