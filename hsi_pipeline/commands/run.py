@@ -109,7 +109,7 @@ def run(
         )
     terminal.say(f"done in {time.monotonic() - started:.0f} s:")
     for path in written:
-        terminal.show(str(path))
+        terminal.show(os.path.normpath(path))
     return written
 
 
