@@ -5,7 +5,8 @@
 FOLDER holds the EnMAP Potsdam tiles (enmap_potsdam_mosaic.tif and
 landcover_level3_polygons.gpkg, with the published split in the column `split`).
 
-Training: polygons of the training tiles. Test: the validation tile, which nothing below looks at:
+Training: polygons of the training tiles. Test: the validation tile, which no step below looks at
+(README.md beside this says where the choice of the recipe did):
 the network's epoch is chosen on a spatially disjoint fifth of the training pixels, the classic
 classifiers have fixed settings. Prints a Markdown table.
 """
