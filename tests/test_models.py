@@ -17,6 +17,7 @@ from hsi_pipeline.models import MODELS, build_model
 from hsi_pipeline.models.attention import HybridAttention
 from hsi_pipeline.models.hyperloopnet import BatchNorm, HyperLoopNet
 from hsi_pipeline.models.pooling import window_max, window_mean
+from hsi_pipeline.models.reference import keras_initialisation, load_reference_weights
 
 REFERENCE = Path(__file__).parents[1].parent / "shared" / "reference"
 needs_reference = pytest.mark.skipif(
@@ -172,36 +173,6 @@ def numpy_features(weights, patches, *, attention):
     return np.concatenate(features, 1)
 
 
-def load_weights(model, weights):
-    """Give a network the weights of a published program."""
-
-    def copy(layer, name):
-        kernel = weights[f"{name}.kernel"]
-        kernel = kernel.reshape((1,) * (4 - kernel.ndim) + kernel.shape)  # dense is 1 x 1
-        tensor = torch.from_numpy(kernel.astype(np.float64)).permute(3, 2, 0, 1)
-        layer.weight.data = tensor.reshape(layer.weight.shape)
-        layer.bias.data = torch.from_numpy(weights[f"{name}.bias"].astype(np.float64))
-
-    for k, block in zip((3, 5, 7), model.blocks, strict=True):
-        copy(block.input, f"k{k}.input")
-        for i, layer in enumerate(block.layers, 1):
-            copy(layer, f"k{k}.L{i}")
-        for i, norm in enumerate(block.norms, 1):
-            for ours, theirs in (
-                ("weight", "gamma"),
-                ("bias", "beta"),
-                ("running_mean", "moving_mean"),
-                ("running_var", "moving_variance"),
-            ):
-                value = torch.from_numpy(weights[f"k{k}.N{i}.{theirs}"].astype(np.float64))
-                getattr(norm, ours).data = value
-        if block.attention is not None:
-            for part in ("channel_max", "channel_mean", "channel_shared", "spatial"):
-                copy(getattr(block.attention, part), f"k{k}.attention.{part}")
-    copy(model.classifier, "classifier")
-    return model.double().eval()
-
-
 def random_weights(*, attention, bands=3, width=4, classes=5):
     """Small random weights by the names of the recorded ones."""
     random = np.random.default_rng(7)
@@ -240,7 +211,8 @@ def random_weights(*, attention, bands=3, width=4, classes=5):
 def test_patch_form_is_the_published_equations(attention):
     weights = random_weights(attention=attention)
     model = HyperLoopNet(3, 5, width=4, attention=attention, gate="relu", window=None)
-    load_weights(model, weights)
+    model.double().eval()
+    load_reference_weights(model, weights)
     patches = np.random.default_rng(1).normal(0.5, 1, (3, 11, 11, 3))
     x = torch.from_numpy(patches).permute(0, 3, 1, 2)
     expected = numpy_features(weights, patches, attention=attention)
@@ -258,7 +230,8 @@ def test_patch_form_is_the_published_equations(attention):
 def test_patch_form_reproduces_the_published_programs(file, attention):
     weights = np.load(REFERENCE / file)
     model = HyperLoopNet(20, 15, attention=attention, gate="relu", window=None)
-    load_weights(model, weights)
+    model.double().eval()
+    load_reference_weights(model, weights)
     x = torch.from_numpy(weights["patches"].astype(np.float64)).permute(0, 3, 1, 2)
     with torch.no_grad():
         features, probabilities = model.features(x).numpy(), model(x).softmax(1).numpy()
@@ -266,6 +239,68 @@ def test_patch_form_reproduces_the_published_programs(file, attention):
     np.testing.assert_allclose(probabilities, weights["probabilities"], rtol=1e-5, atol=1e-6)
     oracle = numpy_features(weights, weights["patches"], attention=attention)
     np.testing.assert_allclose(features, oracle, rtol=1e-9, atol=1e-12)
+
+
+def test_loading_reference_weights_takes_the_input_as_it_is():
+    model = HyperLoopNet(3, 5, width=4, attention=False, window=None)
+    model.band_mean.fill_(3.0)
+    model.band_std.fill_(2.0)
+    load_reference_weights(model, random_weights(attention=False))
+    assert model.band_mean.tolist() == [0.0] * 3
+    assert model.band_std.tolist() == [1.0] * 3
+    assert model.classifier.weight.dtype == torch.float32
+
+
+def without(name):
+    return lambda weights: weights.pop(name)
+
+
+def changed(name, change):
+    return lambda weights: weights.update({name: change(weights[name])})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (without("k5.L2.bias"), r"missing: k5\.L2\.bias"),
+        (lambda w: w.update({"k9.L1.bias": np.zeros(4)}), r"not expected: k9\.L1\.bias"),
+        (
+            changed("k3.input.kernel", lambda a: a[:, :, :2]),
+            r"k3\.input\.kernel has shape \(1, 1, 2, 4\), the network needs \(1, 1, 3, 4\)",
+        ),
+        (changed("classifier.kernel", lambda a: a.T), r"classifier\.kernel has shape \(5, 48\)"),
+        (changed("k7.N8.gamma", lambda a: a[:1]), r"k7\.N8\.gamma has shape \(1,\)"),
+        (changed("k7.L4.bias", lambda a: a * np.nan), r"k7\.L4\.bias holds NaN"),
+    ],
+)
+def test_reference_weights_that_do_not_fit_are_refused_and_change_nothing(spoil, message):
+    weights = random_weights(attention=True)
+    spoil(weights)
+    model = HyperLoopNet(3, 5, width=4, gate="relu", window=None)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(InputError, match=message):
+        load_reference_weights(model, weights)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_reference_weights_with_attention_need_a_network_with_attention():
+    model = HyperLoopNet(3, 5, width=4, attention=False, window=None)
+    with pytest.raises(InputError, match="without attention: not expected: k3.attention"):
+        load_reference_weights(model, random_weights(attention=True))
+
+
+def test_keras_initialisation_is_glorot_uniform_with_zero_biases():
+    model = HyperLoopNet(20, 5)
+    keras_initialisation(model)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            area = module.weight[0, 0].numel()
+            out, into = module.weight.shape[:2]
+            limit = (6 / (area * (into + out))) ** 0.5
+            assert module.weight.abs().max() <= limit
+            if module.weight.numel() > 500:
+                assert module.weight.std().item() == pytest.approx(limit / 3**0.5, rel=0.1)
+            assert not module.bias.any()
 
 
 def test_classifier_before_pooling_equals_pooling_before_classifier():
