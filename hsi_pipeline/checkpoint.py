@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hsi_pipeline.errors import InputError
+from hsi_pipeline.estimators import PixelClassifier, is_estimator
 from hsi_pipeline.model_card import ModelCard
 from hsi_pipeline.models import build_model
 
@@ -89,6 +90,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, ModelCard]
         )
     try:
         card = ModelCard.from_json(metadata[HEADER_KEY])
+        if is_estimator(card.architecture):
+            return PixelClassifier.from_state(state, card.bands, len(card.classes)).eval(), card
         # On the meta device no memory is taken before the shapes are known to be right.
         with torch.device("meta"):
             model = build_model(card.architecture, card.bands, len(card.classes), **card.settings)

@@ -103,11 +103,12 @@ def train(
     model: Annotated[
         str,
         typer.Option(
-            help="hyperloopnet-small, hyperloopnet (published size), hyperloopnet-no-attention "
-            "or spectral."
+            help="hyperloopnet-fusion, hyperloopnet (published size), hyperloopnet-no-attention, "
+            "spectral, random_forest, svm, logistic_regression, or the name of a classifier of "
+            "scikit-learn."
         ),
-    ] = "hyperloopnet-small",
-    epochs: Annotated[int | None, typer.Option(help="Epochs; default 25.")] = None,
+    ] = "hyperloopnet-fusion",
+    epochs: Annotated[int | None, typer.Option(help="Epochs; default 10.")] = None,
     seed: Seed = 0,
     device: Device = "auto",
     validation_share: Annotated[
@@ -120,6 +121,9 @@ def train(
     tolerance_nm: Annotated[
         float, typer.Option(help="How far bands of other scenes may lie off, in nm.")
     ] = 5.0,
+    baselines: Annotated[
+        bool, typer.Option(help="Compare a network with scikit-learn's classifiers.")
+    ] = True,
     pixel_coordinates: PixelCoordinates = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -145,6 +149,62 @@ def train(
         validation_share=validation_share,
         guard=guard,
         tolerance_nm=tolerance_nm,
+        baselines=baselines,
+        pixel_coordinates=pixel_coordinates,
+        overwrite=overwrite,
+        terminal=Terminal(quiet=quiet),
+    )
+
+
+@app.command()
+def crossval(
+    scene: Scene,
+    labels: Labels,
+    folds: Annotated[int, typer.Option(help="Spatial folds.")] = 5,
+    guard: Annotated[
+        int | None,
+        typer.Option(help="Pixels between a fold and what is learnt from; default the reach."),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Model to compare beside the baselines; may be given more than once."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Seeds for each fold.")] = 1,
+    seed: Seed = 0,
+    epochs: Annotated[int | None, typer.Option(help="Epochs; default 10.")] = None,
+    label_column: LabelColumn = None,
+    name_column: NameColumn = None,
+    class_table: ClassTable = None,
+    layer: Layer = None,
+    where: Where = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Table to write, .csv; a .md summary goes beside it.")
+    ] = None,
+    device: Device = "auto",
+    pixel_coordinates: PixelCoordinates = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare a network with random forest, SVM and logistic regression, by spatial folds."""
+    from hsi_pipeline.commands.crossval import crossval
+    from hsi_pipeline.commands.terminal import Terminal
+
+    crossval(
+        scene,
+        labels,
+        folds=folds,
+        guard=guard,
+        models=model or ["hyperloopnet-fusion"],
+        seeds=seeds,
+        seed=seed,
+        epochs=epochs,
+        label_column=label_column,
+        name_column=name_column,
+        class_table=class_table,
+        layer=layer,
+        where=where,
+        out=out,
+        device=device,
         pixel_coordinates=pixel_coordinates,
         overwrite=overwrite,
         terminal=Terminal(quiet=quiet),

@@ -77,7 +77,7 @@ class Train(_Section):
     """How to train; as the options of `train`."""
 
     labels: Labels
-    model: str = "hyperloopnet-small"
+    model: str = "hyperloopnet-fusion"
     settings: dict[str, Any] = Field(default_factory=dict)
     epochs: Annotated[int, Field(ge=1)] | None = None
     seed: int = 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import dask
@@ -154,7 +155,7 @@ def predict_window(
         Probabilities (class, y, x) float32, and validity (y, x) bool.
     """
     valid = valid_pixels(raw, radiometry.nodata)
-    device = next(model.parameters()).device
+    device = next(chain(model.parameters(), model.buffers())).device
     # Channels last from the start and changed in place: the window exists once in float32.
     x = torch.from_numpy(raw.transpose(1, 2, 0).astype(np.float32, order="C")).to(device)
     x = x.permute(2, 0, 1)

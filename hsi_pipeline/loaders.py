@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 from odc.geo.geobox import GeoBox
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchgeo.datasets import GeoDataset, stack_samples
 
@@ -14,6 +15,8 @@ from hsi_pipeline.datasets import GroundTruthDataset, HyperspectralDataset, Samp
 from hsi_pipeline.samplers import LabelledWindowSampler, label_tiles, window_query
 
 _VALIDATION_TILE = 256
+_BATCHES = (15, 200)  # in an epoch, at least and at most
+_PIXELS_A_BATCH = 1000  # training pixels for each batch in an epoch
 
 
 class ValidationTiles(Dataset[Sample]):
@@ -29,10 +32,16 @@ class ValidationTiles(Dataset[Sample]):
         self._dataset = dataset
         self._grid = grid
         self._tiles = label_tiles(labels, tile=tile, halo=halo)
+        self.shape = labels.shape
+        """Rows and columns of the scene."""
 
     def __len__(self) -> int:
         """Return the number of tiles."""
         return len(self._tiles)
+
+    def places(self, i: int) -> tuple[slice, slice]:
+        """Return the rows and columns of the scene that a tile shows."""
+        return self._tiles[i][0]
 
     def __getitem__(self, i: int) -> Sample:
         """Return a tile; labels outside its own window are taken out."""
@@ -55,9 +64,9 @@ class LandCoverDataModule(LightningDataModule):
         validation: np.ndarray,
         hidden: np.ndarray,
         halo: int,
-        window: int = 32,
-        batch_size: int = 8,
-        batches: int = 20,
+        window: int = 8,
+        batch_size: int = 32,
+        batches: int | None = None,
         workers: int = 0,
         seed: int = 0,
     ) -> None:
@@ -73,7 +82,8 @@ class LandCoverDataModule(LightningDataModule):
             halo: The network's reach in pixels.
             window: Side of a training window in pixels.
             batch_size: Windows in a batch.
-            batches: Batches in an epoch.
+            batches: Batches in an epoch; None: 15, and more where there are more than 15,000
+                training pixels, up to 200.
             workers: Processes that read; 0 reads in this one.
             seed: Seed of the windows.
         """
@@ -85,7 +95,8 @@ class LandCoverDataModule(LightningDataModule):
         self._halo = halo
         self._workers = workers
         self.batch_size = batch_size
-        self.batches = batches
+        many = int(np.count_nonzero(self._train.labels)) // _PIXELS_A_BATCH
+        self.batches = min(max(many, _BATCHES[0]), _BATCHES[1]) if batches is None else batches
         self.window = window
         self._generator = np.random.default_rng(seed)
 
@@ -110,11 +121,58 @@ class LandCoverDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         """Return the tiles that hold validation labels, one a batch since edges differ."""
-        tiles = ValidationTiles(
+        tiles = self.validation_tiles()
+        return DataLoader(tiles, batch_size=1, num_workers=self._workers, collate_fn=stack_samples)
+
+    def validation_tiles(self) -> ValidationTiles:
+        """Return the tiles that hold validation labels."""
+        return ValidationTiles(
             self._images & self._validation,
             self._validation.labels,
             self._validation.grids[0],
             halo=self._halo,
             tile=_VALIDATION_TILE,
         )
-        return DataLoader(tiles, batch_size=1, num_workers=self._workers, collate_fn=stack_samples)
+
+
+@torch.inference_mode()
+def predict_labelled(model: nn.Module, tiles: ValidationTiles) -> np.ndarray:
+    """Predict the labelled pixels of tiles, on the CPU in float32.
+
+    Args:
+        model: The network, in evaluation mode.
+        tiles: Tiles with labels.
+
+    Returns:
+        Class index plus one (y, x) uint8, 0 where there is no label or no valid pixel.
+    """
+    predicted = np.zeros(tiles.shape, np.uint8)
+    for i in range(len(tiles)):
+        sample = tiles[i]
+        known = ((sample["mask"] > 0) & sample["valid"]).numpy()
+        scores = model(sample["image"][None], _validity(sample))[0]
+        predicted[tiles.places(i)][known] = scores.argmax(0).numpy()[known] + 1
+    return predicted
+
+
+@torch.no_grad()
+def balance(model: nn.Module, tiles: ValidationTiles) -> None:
+    """Let a network of several parts weigh them by labels that it has not learnt from.
+
+    Args:
+        model: A network with `parts` and `balance`, in evaluation mode.
+        tiles: Tiles with validation labels.
+    """
+    parts, labels = [], []
+    for i in range(len(tiles)):
+        sample = tiles[i]
+        known = (sample["mask"] > 0) & sample["valid"]
+        found = model.parts(sample["image"][None], _validity(sample))  # type: ignore[operator]
+        parts.append(found[:, 0].movedim(1, -1)[:, known])  # part, pixel, class
+        labels.append(sample["mask"][known] - 1)
+    model.balance(torch.cat(parts, 1), torch.cat(labels))  # type: ignore[operator]
+
+
+def _validity(sample: Sample) -> Tensor | None:
+    valid = sample["valid"]
+    return None if bool(valid.all()) else valid[None, None].to(sample["image"].dtype)

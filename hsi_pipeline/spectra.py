@@ -89,6 +89,30 @@ def valid_among(cube: xr.DataArray, pixels: np.ndarray, bands: tuple[int, ...]) 
     return valid
 
 
+def read_spectra(cube: xr.DataArray, pixels: np.ndarray, bands: tuple[int, ...]) -> np.ndarray:
+    """Read the spectra of some pixels.
+
+    Args:
+        cube: Scene by the cube contract.
+        pixels: Which pixels, bool (y, x); all of them hold a value in all of the bands.
+        bands: Zero-based bands.
+
+    Returns:
+        Reflectance (pixel, band) float32, in the order of `pixels.nonzero()`.
+    """
+    chosen = list(bands)
+    scale, offset = (values[chosen, None] for values in scale_offset(cube))
+    rank = np.zeros(pixels.shape, np.int64)
+    rank[pixels] = np.arange(pixels.sum())
+    spectra = np.empty((int(pixels.sum()), len(bands)), np.float32)
+    reader = WindowReader(cube.data, bands)
+    for window in _blocks(pixels):
+        inside = pixels[window]
+        raw = reader(*window)[:, inside].astype(np.float32)
+        spectra[rank[window][inside]] = (raw * scale + offset).T
+    return spectra
+
+
 def _blocks(pixels: np.ndarray) -> Iterator[tuple[slice, slice]]:
     """Yield the blocks of a raster that hold true pixels, row by row."""
     for row in range(0, pixels.shape[0], _BLOCK):

@@ -131,7 +131,7 @@ def split_labels(
             break
     assert validation is not None  # whole polygons may fit no trial; pixels always do
     train, _ = _train_side(pixels, validation, guard, np.arange(len(pixels.kind)))
-    return _make_split(
+    return make_split(
         labels,
         _raster(labels, pixels, train),
         _raster(labels, pixels, validation),
@@ -162,17 +162,28 @@ def split_from_column(labels: np.ndarray, splits: np.ndarray, *, guard: int = 0)
                 f"the split column marks no labelled pixel of the scene as {name}; mark some, or "
                 "leave out --split-column to have the pixels split"
             )
-    return _make_split(labels, train, validation, guard, ())
+    return make_split(labels, train, validation, guard)
 
 
-def _make_split(
+def make_split(
     labels: np.ndarray,
     train: np.ndarray,
     validation: np.ndarray,
     guard: int,
-    cut: tuple[int, ...],
+    cut: tuple[int, ...] = (),
 ) -> Split:
-    """Count the sides and measure how far they lie apart."""
+    """Count the sides and measure how far they lie apart.
+
+    Args:
+        labels: Class codes (y, x), 0 unlabelled.
+        train: Pixels to learn from, bool (y, x), some.
+        validation: Pixels to score, bool (y, x), some.
+        guard: Wanted distance in pixels.
+        cut: Codes of classes whose polygons were cut.
+
+    Returns:
+        The split.
+    """
     total, trained, validated = (
         np.bincount(labels[side], minlength=256)
         for side in (labels != UNLABELLED, train, validation)

@@ -32,7 +32,7 @@ _SCORE = "validation_score"
 class TrainingSettings:
     """How to train."""
 
-    epochs: int = 25
+    epochs: int = 10
     """Passes; the learning rate falls to zero over all of them."""
     learning_rate: float = 3e-3
     """Highest learning rate."""
@@ -115,7 +115,14 @@ class LandCoverTask(LightningModule):
         mask = torch.where(valid, mask, 0)
         turns, flip = int(torch.randint(4, ()).item()), bool(torch.randint(2, ()).item())
         image, valid, mask = (_turned(t, turns, flip) for t in (image, valid, mask))
-        scores = self.forward(image, valid)
+        separate = getattr(self.model, "separate_scores", None)
+        if separate is None:
+            return self._loss(self.forward(image, valid), mask)
+        image = image.contiguous(memory_format=torch.channels_last)
+        scores = separate(image, None if bool(valid.all()) else valid[:, None].to(image.dtype))
+        return torch.stack([self._loss(part.float(), mask) for part in scores]).sum()
+
+    def _loss(self, scores: Tensor, mask: Tensor) -> Tensor:
         loss = F.cross_entropy(
             scores,
             mask - 1,
@@ -142,14 +149,17 @@ class LandCoverTask(LightningModule):
     def configure_optimizers(self) -> dict:
         """Return AdamW with a one-cycle learning rate."""
         optimizer = torch.optim.AdamW(
-            self.model.parameters(),
+            [weight for weight in self.model.parameters() if weight.requires_grad],
             lr=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
             max_lr=self.settings.learning_rate,
-            total_steps=int(self.trainer.estimated_stepping_batches),
+            # of all epochs, even when training stops after some of them
+            total_steps=int(self.trainer.estimated_stepping_batches)
+            // int(self.trainer.max_epochs or 1)
+            * self.settings.epochs,
             pct_start=0.2,
         )
         return {
@@ -204,6 +214,7 @@ def train(
     loaders: LightningDataModule,
     settings: TrainingSettings,
     *,
+    stop_after: int | None = None,
     on_epoch: Callable[[EpochResult], None] = lambda result: None,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[EpochResult]:
@@ -214,11 +225,14 @@ def train(
         classes: Number of classes.
         loaders: Training and validation loaders, batches as `LandCoverTask` says.
         settings: How to train.
+        stop_after: Train for so many epochs and keep the last one, without validation: for
+            training again on all labels, when a first training has shown which epoch is best.
         on_epoch: Called after every epoch.
         on_batch: Called after every batch with batches done and in all.
 
     Returns:
-        The results of the epochs, in order; deterministic for a seed on one machine's CPU.
+        The results of the epochs, in order, none without validation; deterministic for a seed on
+        one machine's CPU.
 
     Raises:
         KeyboardInterrupt: The user stopped it.
@@ -226,11 +240,13 @@ def train(
     seed_everything(settings.seed, verbose=False)
     keep = _KeepBest(on_epoch, on_batch)
     stop = EarlyStopping(_SCORE, mode="max", patience=settings.patience)
+    validated = stop_after is None
     steps = settings.epochs * len(loaders.train_dataloader())
     decay = max(1 - 1 / max(settings.averaging * steps, 1), 0.0)
     with _quiet_lightning():
         trainer = Trainer(
-            max_epochs=settings.epochs,
+            max_epochs=settings.epochs if stop_after is None else stop_after,
+            limit_val_batches=None if validated else 0,
             **_lightning_device(settings.device),
             precision=settings.precision,  # type: ignore[arg-type]
             gradient_clip_val=1.0,
@@ -239,11 +255,12 @@ def train(
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
-            callbacks=[keep, stop, EMAWeightAveraging(decay=decay)],
+            callbacks=[keep, *([stop] if validated else []), EMAWeightAveraging(decay=decay)],
         )
         with _interruptible(trainer):
             trainer.fit(LandCoverTask(model, classes, settings), datamodule=loaders)
-    model.load_state_dict(keep.state)
+    if validated:
+        model.load_state_dict(keep.state)
     model.cpu().eval()
     return keep.history
 

@@ -136,9 +136,64 @@ def test_train_tells_how_it_goes_and_quiet_says_nothing(tiny, tmp_path, cli):
     assert "training and" in err
     assert "pixels apart (wanted 0)" in err
     assert "training spectral on 9 bands, 3 classes, cpu" in err
-    assert "best epoch 1 of 1: validation overall accuracy" in err
+    assert "best epoch 1 of 1" in err
+    assert "mean of overall accuracy and mean F1 there: spectral" in err
+    assert "validation overall accuracy" in err
     assert cli("train", tiny.path, tiny.labels, "--out", path, *options, "--quiet",
                "--overwrite") == (0, "", "")  # fmt: skip
+
+
+def test_all_labels_are_learnt_from_once_the_epoch_is_chosen(tiny, tmp_path):
+    """The statistics of the kept network are those of all labelled pixels, not of a part."""
+    path = tmp_path / "model.safetensors"
+    card = train(
+        tiny.path, tiny.labels, path, label_column="code", model="spectral", epochs=1,
+        device="cpu", baselines=False,
+    )  # fmt: skip
+    assert card.training["learnt_from_all_labels"] is True
+    assert "baselines" not in card.training
+    network, _ = load_checkpoint(path)
+    known = (tiny.labelled > 0) & tiny.valid
+    bands = [i for i in range(10) if i != 4]
+    spectra = tiny.pixels[bands][:, known] / 1e4
+    np.testing.assert_allclose(network.band_mean, spectra.mean(1), rtol=1e-5)
+    np.testing.assert_allclose(network.band_std, spectra.std(1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["random_forest", "svm", "LinearDiscriminantAnalysis"])
+def test_a_classifier_of_scikit_learn_goes_all_the_way(name, tiny, tmp_path, cli):
+    model, class_map, polygons = (
+        tmp_path / file for file in ("m.safetensors", "map.tif", "polygons.gpkg")
+    )
+    code, _, err = cli(
+        "train", tiny.path, tiny.labels, "--out", model, *COLUMNS, "--model", name
+    )  # fmt: skip
+    assert code == 0, err
+    _, card = load_checkpoint(model)
+    assert (card.architecture, card.halo) == (name, 0)
+    assert bool(card.settings) is (name != "LinearDiscriminantAnalysis")  # what tuning chose
+    code, out, _ = cli("evaluate", tiny.path, tiny.labels, model, *COLUMNS)
+    assert code == 0
+    assert float(out.split("overall accuracy ")[1].split()[0]) > 0.99
+    assert cli("classify", tiny.path, model, "--out", class_map, "--chunk", 16)[0] == 0
+    assert cli("polygonize", class_map, "--out", polygons)[0] == 0
+    found = classes_of(class_map)
+    np.testing.assert_array_equal(found > 0, tiny.valid)
+    assert (found == tiny.classes)[tiny.valid].mean() > 0.99
+    assert set(gpd.read_file(polygons)["class_code"]) == {1, 3, 7}
+
+
+def test_settings_of_a_classifier_come_from_a_workflow(tiny, tmp_path, cli):
+    labels = {"path": str(tiny.labels), "label_column": "code", "name_column": "name"}
+    workflow = write_workflow(
+        tiny, tmp_path, evaluate=None, classify=None, polygonize=None,
+        train={"labels": labels, "model": "random_forest", "settings": {"max_depth": 2}},
+    )  # fmt: skip
+    code, _, err = cli("run", workflow)
+    assert code == 0, err
+    network, card = load_checkpoint(tmp_path / "results" / "model.safetensors")
+    assert card.settings["max_depth"] == 2
+    assert max(tree.get_depth() for tree in network._classifier.estimators_) == 2
 
 
 def test_a_split_column_is_kept_to(tiny, tmp_path):
@@ -369,7 +424,7 @@ def test_a_workflow_writes_everything(cli, tiny, tmp_path):
         *(p.name for p in written), "map.qml", "map.tif.aux.xml", "landcover.qml",
     }  # fmt: skip
     _, card = load_checkpoint(results / "model.safetensors")
-    assert card.architecture == "hyperloopnet-small"
+    assert card.architecture == "hyperloopnet-fusion"
     assert card.settings == {"width": 4, "kernels": [3], "window": 3}
     np.testing.assert_array_equal(classes_of(results / "map.zarr"), classes_of(results / "map.tif"))
     # what was made from the Zarr map is what classify makes

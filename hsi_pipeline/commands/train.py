@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from hsi_pipeline import __version__
+from hsi_pipeline.accuracy import Accuracy
 from hsi_pipeline.checkpoint import save_checkpoint
 from hsi_pipeline.classes import UNLABELLED, ClassScheme
+from hsi_pipeline.commands.fitting import (
+    EPOCH_CHOSEN_BY,
+    Fitted,
+    LabelledScene,
+    Part,
+    accuracy_at,
+    fit,
+    fit_baselines,
+    labelled_scene,
+    learnable,
+    predict,
+    reach_of,
+    refit,
+    spread_of_difference,
+    training_settings,
+)
 from hsi_pipeline.commands.messages import about, describe_wavelengths, report_labels
 from hsi_pipeline.commands.scheduling import choose_device
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.cube import grid_of, wavelengths_of
-from hsi_pipeline.datasets import HyperspectralDataset
-from hsi_pipeline.errors import InputError
 from hsi_pipeline.ground_truth import GroundTruth, check_trainable, read_labels
-from hsi_pipeline.inference import resolve_precision
-from hsi_pipeline.loaders import LandCoverDataModule
 from hsi_pipeline.model_card import ModelCard
-from hsi_pipeline.models import DEFAULT_MODEL, build_model
+from hsi_pipeline.models import DEFAULT_MODEL
 from hsi_pipeline.publish import check_target
 from hsi_pipeline.scene import open_scene
-from hsi_pipeline.spectra import (
-    BandStatistics,
-    band_statistics,
-    bands_to_learn_from,
-    valid_among,
-)
 from hsi_pipeline.splits import Split, split_from_column, split_labels
-from hsi_pipeline.training import EpochResult, TrainingSettings
-from hsi_pipeline.training import train as train_model
+from hsi_pipeline.training import epoch_score
 
 MODEL_SUFFIX = ".safetensors"
 
@@ -58,6 +62,7 @@ def train(
     guard: int | None = None,
     tolerance_nm: float = 5.0,
     pixel_coordinates: bool = False,
+    baselines: bool = True,
     overwrite: bool = False,
     terminal: Terminal | None = None,
 ) -> ModelCard:
@@ -73,7 +78,8 @@ def train(
         split_column: Column that says train, validation or test.
         layer: Layer of the vector file.
         where: SQL condition on the features.
-        model: One of `models.MODELS`.
+        model: One of `models.MODELS` or `estimators.BASELINES`, or the name of a classifier of
+            scikit-learn.
         settings: Settings of the architecture, such as `{"kernels": [1, 3]}`.
         epochs: Epochs; None: the default of `TrainingSettings`.
         seed: Seed of the split, the weights and the windows.
@@ -82,6 +88,7 @@ def train(
         guard: Pixels between training and validation labels; None: the network's reach.
         tolerance_nm: How far a band may lie from the model's when it is used, in nm.
         pixel_coordinates: Accept a scene without georeference.
+        baselines: Whether a network is compared with scikit-learn's classifiers.
         overwrite: Replace an existing model.
         terminal: Where to report.
 
@@ -93,9 +100,9 @@ def train(
     """
     terminal = terminal or Terminal(quiet=True)
     check_target(out, overwrite=overwrite, suffixes=(MODEL_SUFFIX,))
-    if epochs is not None and epochs < 1:
-        raise InputError(f"epochs is {epochs}; it must be at least 1")
     chosen_device = choose_device(device)
+    how = training_settings(chosen_device, seed, epochs)
+    reach = reach_of(model, settings or {})
     cube = open_scene(scene, pixel_coordinates=pixel_coordinates)
     terminal.say(describe_wavelengths(cube))
     truth = read_labels(
@@ -111,51 +118,39 @@ def train(
     with about(labels):
         check_trainable(truth)
     report_labels(terminal, truth)
-
-    labelled = truth.labels != UNLABELLED
     with about(scene):
-        bands = bands_to_learn_from(cube, band_statistics(cube, labelled))
-    known = valid_among(cube, labelled, bands)
-    if not known.any():
-        raise InputError(
-            f"{scene}: no labelled pixel holds a value in all {len(bands)} bands; "
-            "are these the labels of this scene?"
+        data = labelled_scene(
+            scene, cube, truth.labels, truth.units, pixel_coordinates=pixel_coordinates
         )
-    reach = _reach(model, settings or {})
+    if data.nodata:
+        terminal.say(f"  {data.nodata} labelled pixels hold no value in some band, left out")
     with about(labels):
-        split = _split(truth, known, reach if guard is None else guard, validation_share, seed)
+        split = _split(
+            truth, data.labels, reach if guard is None else guard, validation_share, seed
+        )
         _report_split(terminal, truth.scheme, split)
-        scheme = _learnable(truth.scheme, split)
+        scheme = learnable(truth.scheme, data.labels, split.train)
 
-    torch.manual_seed(seed)
-    network = build_model(model, len(bands), len(scheme), **(settings or {}))
-    _set_statistics(network, band_statistics(cube, split.train), bands)
-    loaders = LandCoverDataModule(
-        HyperspectralDataset(scene, bands=bands, pixel_coordinates=pixel_coordinates),
-        _indices(truth.labels, scheme),
+    part = Part(
+        scheme=scheme,
         train=split.train,
         validation=split.validation,
-        hidden=labelled & ~split.train,
-        halo=reach,
-        seed=seed,
+        hidden=(truth.labels != UNLABELLED) & ~split.train,
     )
-    mixed = resolve_precision("auto", chosen_device) == torch.bfloat16
-    how = TrainingSettings(
-        seed=seed,
-        device=chosen_device,
-        precision="bf16-mixed" if mixed else "32-true",
+    terminal.say(
+        f"training {model} on {len(data.bands)} bands, {len(scheme)} classes, {chosen_device}"
     )
-    if epochs is not None:
-        how = replace(how, epochs=epochs)
-    terminal.say(f"training {model} on {len(bands)} bands, {len(scheme)} classes, {chosen_device}")
-    history = _train_with_progress(terminal, network, len(scheme), loaders, how)
-    best = max(history, key=lambda result: result.score)
+    fitted = fit(data, part, model, settings=settings or {}, how=how, terminal=terminal)
+    accuracy, compared = _judge(data, part, fitted, model, seed, terminal, baselines=baselines)
+    if truth.splits is None:  # what a column holds out is never learnt from
+        everything = data.labels != UNLABELLED
+        fitted = refit(data, part, model, fitted, everything, how=how, terminal=terminal)
     wavelengths = wavelengths_of(cube)
     card = ModelCard(
         architecture=model,
-        settings=settings or {},
-        bands=len(bands),
-        wavelengths=wavelengths and wavelengths.select(bands),
+        settings=fitted.settings,
+        bands=len(data.bands),
+        wavelengths=wavelengths and wavelengths.select(data.bands),
         tolerance_nm=tolerance_nm,
         classes=scheme,
         halo=reach,
@@ -163,43 +158,75 @@ def train(
         seed=seed,
         version=__version__,
         training={
-            "epochs": len(history),
-            "best_epoch": best.epoch,
-            "epoch_chosen_by": "mean of overall accuracy and mean F1 on the validation pixels",
+            **compared,
             "split": "column" if truth.splits is not None else "spatial",
             "guard_px": split.guard_px,
             "train_pixels": int(split.train.sum()),
             "validation_pixels": int(split.validation.sum()),
+            "learnt_from_all_labels": truth.splits is None,
         },
-        scores={f"validation_{k}": v for k, v in best.accuracy.scores().items()},
+        scores={f"validation_{k}": v for k, v in accuracy.scores().items()},
     )
-    save_checkpoint(out, network, card)
-    scores = best.accuracy
+    save_checkpoint(out, fitted.model, card)
     terminal.say(
-        f"best epoch {best.epoch} of {len(history)}: validation overall accuracy "
-        f"{scores.overall:.3f}, mean IoU {scores.mean_iou:.3f}; model in {out}"
+        f"validation overall accuracy {accuracy.overall:.3f}, mean IoU {accuracy.mean_iou:.3f}; "
+        f"model in {out}"
     )
     return card
 
 
-def _reach(model: str, settings: dict[str, Any]) -> int:
-    """Return the halo of an architecture in pixels.
+def _judge(
+    data: LabelledScene,
+    part: Part,
+    fitted: Fitted,
+    name: str,
+    seed: int,
+    terminal: Terminal,
+    *,
+    baselines: bool,
+) -> tuple[Accuracy, dict[str, Any]]:
+    """Score a model on the validation pixels, beside the baselines if it is a network.
 
-    Raises:
-        InputError: The architecture cannot map scenes, or cannot be built.
+    Returns:
+        Its accuracy, and what the card tells of the training.
     """
-    network = build_model(model, 1, 2, **settings)
-    if getattr(network, "window", 1) is None:
-        raise InputError(
-            "the setting 'window: null' makes the patch form, which labels single patches; "
-            "a map needs an odd window, 1 for none"
+    known = part.validation & (data.indices(part.scheme) > 0)
+    predicted = predict(data, fitted.model, known)
+    accuracy = accuracy_at(data, part.scheme, predicted, known)
+    if not fitted.history:
+        return accuracy, {}
+    told: dict[str, Any] = {
+        "epochs": len(fitted.history),
+        "best_epoch": fitted.best_epoch,
+        "epoch_chosen_by": EPOCH_CHOSEN_BY,
+    }
+    terminal.say(f"best epoch {fitted.best_epoch} of {len(fitted.history)}")
+    if not baselines:
+        return accuracy, told
+    own = epoch_score(accuracy)
+    others = {
+        key: predict(data, baseline.model, known)
+        for key, baseline in fit_baselines(data, part, seed=seed).items()
+    }
+    found = {
+        key: epoch_score(accuracy_at(data, part.scheme, other, known))
+        for key, other in others.items()
+    }
+    listed = ", ".join(f"{key} {value:.3f}" for key, value in found.items())
+    terminal.say(f"mean of overall accuracy and mean F1 there: {name} {own:.3f}, {listed}")
+    best = max(found, key=lambda key: found[key])
+    spread = spread_of_difference(data, part.scheme, predicted, others[best], known, seed=seed)
+    if found[best] - own > spread:
+        terminal.say(
+            f"warning: {best} scores {found[best]:.3f} on the validation pixels, {name} {own:.3f} "
+            f"(the difference's standard error is {spread:.3f}); "
+            f"--model {best} may give the better map, 'hsi-pipeline crossval' tells"
         )
-    return int(network.halo)  # type: ignore[arg-type]
+    return accuracy, told | {"baselines": found}
 
 
-def _split(truth: GroundTruth, known: np.ndarray, guard: int, share: float, seed: int) -> Split:
+def _split(truth: GroundTruth, labels: np.ndarray, guard: int, share: float, seed: int) -> Split:
     """Split as the label file says, or else by space."""
-    labels = np.where(known, truth.labels, UNLABELLED)
     if truth.splits is not None:
         return split_from_column(labels, truth.splits, guard=guard)
     names = dict(zip(truth.scheme.codes, truth.scheme.names, strict=True))
@@ -221,63 +248,3 @@ def _report_split(terminal: Terminal, scheme: ClassScheme, split: Split) -> None
     for count in split.counts:
         if count.validation == 0:
             terminal.say(f"  {names[count.code]} has no validation pixel; scores leave it out")
-
-
-def _learnable(scheme: ClassScheme, split: Split) -> ClassScheme:
-    """Return the classes that have training pixels.
-
-    Raises:
-        InputError: Fewer than two are left.
-    """
-    trained = {count.code for count in split.counts if count.train}
-    left = tuple(c for c in scheme.categories if c.code in trained)
-    if len(left) < 2:
-        raise InputError(
-            f"only {len(left)} class has training pixels after the split; training needs two or "
-            "more: add labels, or mark the split in a column and pass --split-column"
-        )
-    return ClassScheme(left)
-
-
-def _set_statistics(
-    network: torch.nn.Module, statistics: BandStatistics, bands: tuple[int, ...]
-) -> None:
-    """Give the network mean and standard deviation of the training pixels."""
-    chosen = list(bands)
-    mean, std = torch.from_numpy(statistics.mean[chosen]), torch.from_numpy(statistics.std[chosen])
-    state = network.state_dict()  # shares its memory with the network
-    state["band_mean"].copy_(mean)
-    # Of a band that is constant in the training part nothing is known: leave its unit as it is.
-    state["band_std"].copy_(torch.where(std > 0, std, 1.0))
-
-
-def _indices(labels: np.ndarray, scheme: ClassScheme) -> np.ndarray:
-    """Recode class codes to the model's index plus one, 0 where unlabelled or not learnt."""
-    table = np.zeros(256, np.uint8)
-    for index, code in enumerate(scheme.codes):
-        table[code] = index + 1
-    return table[labels]
-
-
-def _train_with_progress(
-    terminal: Terminal,
-    network: torch.nn.Module,
-    classes: int,
-    loaders: LandCoverDataModule,
-    how: TrainingSettings,
-) -> list[EpochResult]:
-    with terminal.progress("training") as update:
-        steps = [0, 1]
-
-        def on_batch(done: int, total: int) -> None:
-            steps[:] = done, total
-            update(done, total)
-
-        def on_epoch(result: EpochResult) -> None:
-            update(
-                *steps,
-                note=f"epoch {result.epoch} loss {result.loss:.3f} "
-                f"validation OA {result.accuracy.overall:.3f}",
-            )
-
-        return train_model(network, classes, loaders, how, on_epoch=on_epoch, on_batch=on_batch)

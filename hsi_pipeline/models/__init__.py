@@ -3,7 +3,9 @@
 A network is an `nn.Module` made of `(bands, classes, **settings)` with buffers `band_mean` and
 `band_std` (reflectance of the training pixels), a property `halo`, and
 `forward(x, valid) -> scores`, x (B, bands, H, W) in reflectance, valid (B, 1, H, W) or None.
-A new one is a file here and a line in `MODELS`.
+It may have `start(spectra, labels)`, called before training; `separate_scores(x, valid)`, the
+scores of parts that learn one by one; `parts(x, valid)` and `balance(parts, labels)`, which weighs
+parts by validation labels. A new one is a file here and a line in `MODELS`.
 """
 
 from __future__ import annotations
@@ -15,19 +17,20 @@ from typing import Any
 from torch import nn
 
 from hsi_pipeline.errors import InputError
+from hsi_pipeline.models.fusion import FusionNet
 from hsi_pipeline.models.hyperloopnet import HyperLoopNet
 from hsi_pipeline.models.spectral import SpectralNet
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
-    "hyperloopnet": HyperLoopNet,
     # For few labels and land cover that changes from pixel to pixel: no pooling over a window.
-    "hyperloopnet-small": partial(HyperLoopNet, kernels=(1, 3), window=1),
+    "hyperloopnet-fusion": partial(FusionNet, kernels=(1, 3), window=1),
+    "hyperloopnet": HyperLoopNet,
     "hyperloopnet-no-attention": partial(HyperLoopNet, attention=False),
     "spectral": SpectralNet,
 }
 
-DEFAULT_MODEL = "hyperloopnet-small"
-"""What training takes unless told otherwise: on few labels it beats the published size."""
+DEFAULT_MODEL = "hyperloopnet-fusion"
+"""What training takes unless told otherwise; benchmarks/accuracy has the comparison."""
 
 
 def build_model(name: str, bands: int, classes: int, /, **settings: Any) -> nn.Module:

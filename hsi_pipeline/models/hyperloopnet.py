@@ -41,7 +41,7 @@ class BatchNorm(nn.BatchNorm2d):
         """Normalise (B, C, H, W); `valid` (B, 1, H, W) or None for all."""
         if valid is None or not self.training:
             return super().forward(x)
-        x = _only_valid(x, valid)
+        x = only_valid(x, valid)
         # Moments over all pixels by PyTorch's own kernel, then set right for those that are zero
         # only because they are invalid: that is several times faster than masked sums.
         count = valid.sum()
@@ -70,20 +70,28 @@ class LoopBlock(nn.Module):
     """
 
     def __init__(
-        self, bands: int, width: int, kernel: int, attention: HybridAttention | None
+        self,
+        bands: int,
+        width: int,
+        kernel: int,
+        attention: HybridAttention | None,
+        dropout: float = 0.0,
+        passes: int = USES,
     ) -> None:
         """Build the layers for an odd kernel size."""
         super().__init__()
+        self.dropout = dropout
+        self.passes = passes
         self.input = nn.Conv2d(bands, width, 1)
         self.layers = nn.ModuleList(
             nn.Conv2d(width, width, kernel, padding=kernel // 2) for _ in range(LAYERS)
         )
-        self.norms = nn.ModuleList(BatchNorm(width) for _ in range(LAYERS * USES))
+        self.norms = nn.ModuleList(BatchNorm(width) for _ in range(LAYERS * passes))
         self.attention = attention
 
     def forward(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the four layers' features, each (B, width, H, W), of input (B, bands, H, W)."""
-        s = _only_valid(torch.relu(self.input(x)), valid)  # B, width, H, W
+        s = only_valid(torch.relu(self.input(x)), valid)  # B, width, H, W
         total = s
         v1 = self._use(0, 0, total, valid)
         total = total + v1
@@ -94,6 +102,8 @@ class LoopBlock(nn.Module):
         if self.attention is not None:
             total = self.attention(total, valid)
         v4 = self._use(3, 3, total, valid)
+        if self.passes == 1:
+            return v1, v2, v3, v4
         v1 = self._use(0, 4, v2 + v3 + v4, valid)
         v2 = self._use(1, 5, v1 + v3 + v4, valid)
         v3 = self._use(2, 6, v1 + v2 + v4, valid)
@@ -103,7 +113,8 @@ class LoopBlock(nn.Module):
     def _use(self, layer: int, norm: int, x: Tensor, valid: Tensor | None) -> Tensor:
         """Apply one convolution, ReLU and the normalisation of this use, in that order."""
         y = torch.relu(self.layers[layer](x))
-        return _only_valid(self.norms[norm](y, valid), valid)
+        y = F.dropout(self.norms[norm](y, valid), self.dropout, self.training)
+        return only_valid(y, valid)
 
 
 class HyperLoopNet(nn.Module):
@@ -126,6 +137,8 @@ class HyperLoopNet(nn.Module):
         attention: bool = True,
         gate: str = "sigmoid",
         window: int | None = 11,
+        dropout: float = 0.0,
+        passes: int = USES,
     ) -> None:
         """Build the network.
 
@@ -138,9 +151,12 @@ class HyperLoopNet(nn.Module):
             gate: Gate of the attention, "sigmoid", or "relu" as published.
             window: Odd side in pixels of the pooling window; None pools over the whole input
                 (the patch form).
+            dropout: Share of every layer's features hidden in training; 0 as published.
+            passes: 2 as published; 1 leaves out the pass in which every layer sees all others.
 
         Raises:
-            ValueError: A size is even or too small, or the gate is not known.
+            ValueError: A size is even or too small, the dropout is not a share, or the gate is
+                not known.
         """
         super().__init__()
         sizes = [*kernels, *([window] if window is not None else [])]
@@ -148,15 +164,22 @@ class HyperLoopNet(nn.Module):
             raise ValueError(f"width {width} must be at least 2")
         if not kernels or any(size < 1 or size % 2 == 0 for size in sizes):
             raise ValueError(f"kernels {tuple(kernels)} and window {window} must be odd")
+        if passes not in (1, USES):
+            raise ValueError(f"passes {passes} must be 1 or {USES}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout {dropout} must be at least 0 and below 1")
         self.window = window
         self.width = width
         self.kernels = tuple(kernels)
+        self.passes = passes
         self.blocks = nn.ModuleList(
             LoopBlock(
                 bands,
                 width,
                 kernel,
                 HybridAttention(width, window=window, gate=gate) if attention else None,
+                dropout,
+                passes,
             )
             for kernel in kernels
         )
@@ -167,7 +190,7 @@ class HyperLoopNet(nn.Module):
     @property
     def halo(self) -> int:
         """Pixels of context on each side that make a window's scores exact."""
-        loop = LAYERS * USES * (max(self.kernels) // 2)
+        loop = LAYERS * self.passes * (max(self.kernels) // 2)
         attention = self.blocks[0].attention
         reach = attention.reach if isinstance(attention, HybridAttention) else 0
         return loop + reach + (self.window or 1) // 2
@@ -193,7 +216,7 @@ class HyperLoopNet(nn.Module):
                 scores = scores + F.conv2d(features, weight)  # B, classes, H, W
         # Mean pooling and the linear classifier commute: pooling class scores instead of the
         # features costs a fiftieth.
-        pooled = window_mean(_only_valid(scores, valid), valid, self.window)
+        pooled = window_mean(only_valid(scores, valid), valid, self.window)
         return pooled + self.classifier.bias[:, None, None]
 
     def features(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -216,9 +239,9 @@ class HyperLoopNet(nn.Module):
 
     def _standardise(self, x: Tensor, valid: Tensor | None) -> Tensor:
         mean, std = self.band_mean[:, None, None], self.band_std[:, None, None]
-        return _only_valid((x - mean).div_(std), valid)
+        return only_valid((x - mean).div_(std), valid)
 
 
-def _only_valid(x: Tensor, valid: Tensor | None) -> Tensor:
+def only_valid(x: Tensor, valid: Tensor | None) -> Tensor:
     """Set invalid pixels to zero; the number type stays, which matters in mixed precision."""
     return x if valid is None else x * valid.to(x.dtype)

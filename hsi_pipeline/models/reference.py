@@ -44,7 +44,7 @@ def load_reference_weights(model: HyperLoopNet, arrays: Mapping[str, Any]) -> No
     Raises:
         InputError: An array is missing, superfluous, of another shape, or not finite.
     """
-    wanted = {name: target for name, target in _places(model)}
+    wanted = dict(_places(model))
     given = set(arrays) - _RESULTS
     missing, strange = sorted(set(wanted) - given), sorted(given - set(wanted))
     if missing or strange:

@@ -1,0 +1,467 @@
+"""Labelled pixels of a scene to a fitted model, network or classifier: for train and crossval."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import nn
+
+from hsi_pipeline.accuracy import Accuracy, compare
+from hsi_pipeline.classes import UNLABELLED, ClassScheme
+from hsi_pipeline.commands.terminal import Terminal
+from hsi_pipeline.datasets import HyperspectralDataset
+from hsi_pipeline.errors import InputError
+from hsi_pipeline.estimators import BASELINES, fit_estimator, is_estimator
+from hsi_pipeline.folds import spatial_folds
+from hsi_pipeline.inference import resolve_precision
+from hsi_pipeline.loaders import LandCoverDataModule, balance, predict_labelled
+from hsi_pipeline.models import MODELS, build_model
+from hsi_pipeline.spectra import band_statistics, bands_to_learn_from, read_spectra, valid_among
+from hsi_pipeline.splits import MIN_TRAIN
+from hsi_pipeline.training import EpochResult, TrainingSettings, epoch_score
+from hsi_pipeline.training import train as train_network
+
+_TUNING_FOLDS = 3
+_MOST_SPECTRA = 20_000
+"""Most spectra that classifiers and the linear part learn from; more are drawn at random."""
+
+EPOCH_CHOSEN_BY = "mean of overall accuracy and mean F1 on the validation pixels"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelledScene:
+    """A scene and the labels that hold a value in it."""
+
+    path: str | os.PathLike[str]
+    """Scene file."""
+    pixel_coordinates: bool
+    """Whether it may be without georeference."""
+    cube: xr.DataArray
+    """The scene."""
+    bands: tuple[int, ...]
+    """Zero-based bands to learn from."""
+    labels: np.ndarray
+    """Class codes (y, x), 0 where unlabelled or nodata."""
+    units: np.ndarray
+    """Polygon of each pixel (y, x), 0 where there is none."""
+    nodata: int
+    """Labelled pixels that are nodata, and so left out."""
+
+    def indices(self, scheme: ClassScheme) -> np.ndarray:
+        """Return a scheme's class index plus one (y, x) uint8, 0 where unlabelled."""
+        table = np.zeros(256, np.uint8)
+        for index, code in enumerate(scheme.codes):
+            table[code] = index + 1
+        return table[self.labels]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Part:
+    """What to learn from and what to score, as pixels of a scene."""
+
+    scheme: ClassScheme
+    """Classes of the model."""
+    train: np.ndarray
+    """Pixels to learn from, bool (y, x)."""
+    validation: np.ndarray
+    """Pixels to choose the epoch by, and that are scored, bool (y, x)."""
+    hidden: np.ndarray
+    """Pixels that training windows must not show, bool (y, x)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fitted:
+    """A fitted model."""
+
+    model: nn.Module
+    """The network or classifier, in evaluation mode."""
+    history: list[EpochResult]
+    """Results of the epochs; none for a classifier."""
+    settings: dict[str, Any]
+    """Settings beyond the defaults, those found by tuning included."""
+
+    @property
+    def best_epoch(self) -> int:
+        """Number of the epoch that was kept."""
+        return max(self.history, key=lambda result: result.score).epoch
+
+
+def labelled_scene(
+    scene: str | os.PathLike[str],
+    cube: xr.DataArray,
+    labels: np.ndarray,
+    units: np.ndarray,
+    *,
+    pixel_coordinates: bool,
+) -> LabelledScene:
+    """Find the bands and the pixels to learn from.
+
+    Args:
+        scene: Scene file.
+        cube: The scene.
+        labels: Class codes (y, x), 0 unlabelled.
+        units: Id of the polygon of each pixel (y, x), 0 where there is none.
+        pixel_coordinates: Whether the scene may be without georeference.
+
+    Raises:
+        InputError: No band or no labelled pixel can be used.
+    """
+    labelled = labels != UNLABELLED
+    bands = bands_to_learn_from(cube, band_statistics(cube, labelled))
+    known = valid_among(cube, labelled, bands)
+    if not known.any():
+        raise InputError(
+            f"no labelled pixel holds a value in all {len(bands)} bands; "
+            "are these the labels of this scene?"
+        )
+    return LabelledScene(
+        path=scene,
+        pixel_coordinates=pixel_coordinates,
+        cube=cube,
+        bands=bands,
+        labels=np.where(known, labels, UNLABELLED),
+        units=units,
+        nodata=int((labelled & ~known).sum()),
+    )
+
+
+def learnable(scheme: ClassScheme, labels: np.ndarray, train: np.ndarray) -> ClassScheme:
+    """Return the classes that have training pixels.
+
+    Raises:
+        InputError: Fewer than two are left.
+    """
+    trained = set(np.unique(labels[train]).tolist())
+    left = tuple(c for c in scheme.categories if c.code in trained)
+    if len(left) < 2:
+        raise InputError(
+            f"only {len(left)} class has training pixels after the split; training needs two or "
+            "more: add labels, or mark the split in a column and pass --split-column"
+        )
+    return ClassScheme(left)
+
+
+def reach_of(name: str, settings: dict[str, Any]) -> int:
+    """Return the halo of an architecture in pixels, 0 for classifiers of scikit-learn.
+
+    Raises:
+        InputError: The architecture is not known, cannot be built, or cannot map scenes.
+    """
+    if is_estimator(name):
+        return 0
+    if name not in MODELS:
+        raise InputError(
+            f"model {name!r} is not known; use one of {', '.join([*MODELS, *BASELINES])}, or the "
+            "name of a classifier of scikit-learn, such as LinearDiscriminantAnalysis"
+        )
+    network = build_model(name, 1, 2, **settings)
+    if getattr(network, "window", 1) is None:
+        raise InputError(
+            "the setting 'window: null' makes the patch form, which labels single patches; "
+            "a map needs an odd window, 1 for none"
+        )
+    return int(network.halo)  # type: ignore[arg-type]
+
+
+def fit(
+    data: LabelledScene,
+    part: Part,
+    name: str,
+    *,
+    settings: dict[str, Any],
+    how: TrainingSettings,
+    tune: bool = True,
+    stop_after: int | None = None,
+    terminal: Terminal | None = None,
+) -> Fitted:
+    """Fit a network or a classifier of scikit-learn.
+
+    Args:
+        data: The scene.
+        part: What to learn from; without `stop_after` the epoch is chosen by its validation
+            pixels.
+        name: One of `models.MODELS`, or what `estimators.is_estimator` knows.
+        settings: Its settings.
+        how: How to train a network; its seed is that of classifiers too.
+        tune: Whether the settings of `BASELINES` are tuned by spatial folds of the training
+            pixels.
+        stop_after: Number of epochs of a network, without validation.
+        terminal: Where to report.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: The model cannot be built or fitted.
+    """
+    terminal = terminal or Terminal(quiet=True)
+    labels = data.indices(part.scheme)
+    if is_estimator(name):
+        return _fit_classifier(data, part, labels, name, settings, how.seed, tune=tune)
+    torch.manual_seed(how.seed)
+    network = build_model(name, len(data.bands), len(part.scheme), **settings)
+    _start(network, data, part, labels, how.seed)
+    window, batch_size = _windows(network)
+    loaders = LandCoverDataModule(
+        HyperspectralDataset(data.path, bands=data.bands, pixel_coordinates=data.pixel_coordinates),
+        labels,
+        window=window,
+        batch_size=batch_size,
+        train=part.train,
+        validation=part.validation,
+        hidden=part.hidden,
+        halo=int(network.halo),  # type: ignore[arg-type]
+        seed=how.seed,
+    )
+    with terminal.progress("training" if stop_after is None else "on all labels") as update:
+        on_epoch, on_batch = _progress(update)
+        history = train_network(
+            network,
+            len(part.scheme),
+            loaders,
+            how,
+            stop_after=stop_after,
+            on_epoch=on_epoch,
+            on_batch=on_batch,
+        )
+    if history and hasattr(network, "balance"):
+        balance(network, loaders.validation_tiles())
+    return Fitted(model=network, history=history, settings=settings)
+
+
+def refit(
+    data: LabelledScene,
+    part: Part,
+    name: str,
+    chosen: Fitted,
+    pixels: np.ndarray,
+    *,
+    how: TrainingSettings,
+    terminal: Terminal | None = None,
+) -> Fitted:
+    """Fit the same model again on all pixels: those it was chosen by, and those between.
+
+    The epoch, the weights of the parts and the settings stay as they were chosen.
+
+    Args:
+        data: The scene.
+        part: What it was fitted on.
+        name: Its name.
+        chosen: The fitted model.
+        pixels: Pixels to learn from now, bool (y, x).
+        how: How it was trained.
+        terminal: Where to report.
+
+    Returns:
+        The model.
+    """
+    everything = replace(part, train=pixels, hidden=part.hidden & ~pixels)
+    again = fit(
+        data,
+        everything,
+        name,
+        settings=chosen.settings,
+        how=how,
+        tune=False,
+        stop_after=chosen.best_epoch if chosen.history else None,
+        terminal=terminal,
+    )
+    if hasattr(chosen.model, "shares"):
+        again.model.shares.copy_(chosen.model.shares)  # type: ignore[operator, arg-type]
+    return again
+
+
+def predict(data: LabelledScene, model: nn.Module, pixels: np.ndarray) -> np.ndarray:
+    """Predict some pixels in their full surroundings.
+
+    Args:
+        data: The scene.
+        model: A fitted model.
+        pixels: Which pixels, bool (y, x), with values in all bands.
+
+    Returns:
+        Class index plus one (y, x), 0 elsewhere.
+    """
+    loaders = LandCoverDataModule(
+        HyperspectralDataset(data.path, bands=data.bands, pixel_coordinates=data.pixel_coordinates),
+        pixels.astype(np.uint8),
+        train=pixels,
+        validation=pixels,
+        hidden=np.zeros_like(pixels),
+        halo=int(model.halo),  # type: ignore[arg-type]
+    )
+    return predict_labelled(model, loaders.validation_tiles())
+
+
+def accuracy_at(
+    data: LabelledScene, scheme: ClassScheme, predicted: np.ndarray, pixels: np.ndarray
+) -> Accuracy:
+    """Compare predictions of `predict` with the labels of some pixels."""
+    reference = data.indices(scheme)[pixels].astype(int) - 1
+    return compare(reference, predicted[pixels].astype(int) - 1, len(scheme))
+
+
+def fit_baselines(
+    data: LabelledScene, part: Part, *, seed: int, tune: bool = False
+) -> dict[str, Fitted]:
+    """Fit every baseline on the training pixels."""
+    how = TrainingSettings(seed=seed)
+    return {name: fit(data, part, name, settings={}, how=how, tune=tune) for name in BASELINES}
+
+
+def spread_of_difference(
+    data: LabelledScene,
+    scheme: ClassScheme,
+    one: np.ndarray,
+    other: np.ndarray,
+    pixels: np.ndarray,
+    *,
+    seed: int,
+    draws: int = 200,
+) -> float:
+    """Return the standard error of the difference of two models' scores on the same pixels.
+
+    Polygons (pixels, where there are none) are drawn with replacement: the pixels of a polygon
+    are right or wrong together.
+
+    Args:
+        data: The scene.
+        scheme: Classes of both models.
+        one: Predictions of one model, as `predict` gives them.
+        other: Predictions of the other.
+        pixels: Which pixels to score, bool (y, x).
+        seed: Seed of the draws.
+        draws: Number of draws.
+
+    Returns:
+        Standard deviation over the draws, in units of `training.epoch_score`.
+    """
+    reference = data.indices(scheme)[pixels].astype(int) - 1
+    sides = [side[pixels].astype(int) - 1 for side in (one, other)]
+    unit = data.units[pixels].astype(np.int64)
+    unit[unit == 0] = unit.max() + 1 + np.arange((unit == 0).sum())
+    order = np.argsort(unit, kind="stable")
+    starts = np.flatnonzero(np.diff(unit[order], prepend=-1))
+    members = np.split(order, starts[1:])
+    rng = np.random.default_rng(seed)
+    differences = []
+    for _ in range(draws):
+        drawn = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
+        scores = [
+            epoch_score(compare(reference[drawn], side[drawn], len(scheme))) for side in sides
+        ]
+        differences.append(scores[1] - scores[0])
+    return float(np.std(differences))
+
+
+def training_settings(device: str, seed: int, epochs: int | None) -> TrainingSettings:
+    """Return how to train on a device.
+
+    Raises:
+        InputError: There is no epoch.
+    """
+    if epochs is not None and epochs < 1:
+        raise InputError(f"epochs is {epochs}; it must be at least 1")
+    mixed = resolve_precision("auto", device) == torch.bfloat16
+    how = TrainingSettings(seed=seed, device=device, precision="bf16-mixed" if mixed else "32-true")
+    return how if epochs is None else replace(how, epochs=epochs)
+
+
+def _fit_classifier(
+    data: LabelledScene,
+    part: Part,
+    labels: np.ndarray,
+    name: str,
+    settings: dict[str, Any],
+    seed: int,
+    *,
+    tune: bool,
+) -> Fitted:
+    chosen = _some(part.train, labels, seed)
+    spectra = read_spectra(data.cube, chosen, data.bands)
+    classes = labels[chosen].astype(int) - 1
+    folds = _tuning_folds(data, chosen, seed) if tune and name in BASELINES else []
+    model, found = fit_estimator(
+        name, spectra, classes, len(part.scheme), folds=folds, seed=seed, settings=settings
+    )
+    return Fitted(model=model.eval(), history=[], settings=found)
+
+
+def _tuning_folds(
+    data: LabelledScene, pixels: np.ndarray, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the rows of spatial folds of some pixels; none if they cannot be cut."""
+    labels = np.where(pixels, data.labels, UNLABELLED)
+    try:
+        splits = spatial_folds(labels, data.units, folds=_TUNING_FOLDS, seed=seed)
+    except InputError:
+        return []
+    return [
+        (np.flatnonzero(split.train[pixels]), np.flatnonzero(split.validation[pixels]))
+        for split in splits
+    ]
+
+
+def _start(
+    network: nn.Module, data: LabelledScene, part: Part, labels: np.ndarray, seed: int
+) -> None:
+    """Give a network the statistics of the training pixels, and what it solves in advance."""
+    statistics = band_statistics(data.cube, part.train)
+    chosen = list(data.bands)
+    mean, std = torch.from_numpy(statistics.mean[chosen]), torch.from_numpy(statistics.std[chosen])
+    state = network.state_dict()  # shares its memory with the network
+    state["band_mean"].copy_(mean)
+    # Of a band that is constant in the training part nothing is known: leave its unit as it is.
+    state["band_std"].copy_(torch.where(std > 0, std, 1.0))
+    if hasattr(network, "start"):
+        some = _some(part.train, labels, seed)
+        spectra = torch.from_numpy(read_spectra(data.cube, some, data.bands))
+        network.start(spectra, torch.from_numpy(labels[some].astype(np.int64) - 1))  # type: ignore[operator]
+
+
+def _some(pixels: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+    """Return at most `_MOST_SPECTRA` of some pixels, at random; of each class at least a few."""
+    count = int(pixels.sum())
+    if count <= _MOST_SPECTRA:
+        return pixels
+    rng = np.random.default_rng(seed)
+    kept = np.zeros_like(pixels)
+    for label in np.unique(labels[pixels]):
+        places = np.argwhere(pixels & (labels == label))
+        share = max(round(len(places) * _MOST_SPECTRA / count), min(MIN_TRAIN, len(places)))
+        kept[tuple(rng.permutation(places)[:share].T)] = True
+    return kept
+
+
+def _windows(network: nn.Module) -> tuple[int, int]:
+    """Return the side of the training windows, and how many make a batch.
+
+    Many small windows are more different from each other than few large ones. A network that
+    pools over a window must see that window, though, as it will on the map.
+    """
+    return (8, 32) if (getattr(network, "window", None) or 1) == 1 else (32, 8)
+
+
+def _progress(
+    update: Callable[..., None],
+) -> tuple[Callable[[EpochResult], None], Callable[[int, int], None]]:
+    steps = [0, 1]
+
+    def on_batch(done: int, total: int) -> None:
+        steps[:] = done, total
+        update(done, total)
+
+    def on_epoch(result: EpochResult) -> None:
+        update(
+            *steps,
+            note=f"epoch {result.epoch} loss {result.loss:.3f} "
+            f"validation OA {result.accuracy.overall:.3f}",
+        )
+
+    return on_epoch, on_batch
