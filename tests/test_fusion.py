@@ -87,19 +87,21 @@ def test_scores_are_the_weighted_sum_of_the_parts():
     model = started(members=2)
     x, _ = spectra(36, seed=3)
     image = as_image(x, 6, 6)
-    model.shares.copy_(torch.tensor([0.2, 1.7]))
+    model.shares.copy_(torch.tensor([0.2, 0.6, 1.7]))
     with torch.no_grad():
         z = components_of(model, x)
         linear = (z @ model.linear.weight.T + model.linear.bias).T.reshape(1, CLASSES, 6, 6)
         inside = z.T.reshape(1, -1, 6, 6)
         networks = sum(member(inside) for member in model.members) / 2
+        spectral = model.spectral(inside)
         torch.testing.assert_close(
-            model(image), 0.2 * linear + 1.7 * networks, rtol=1e-4, atol=1e-5
+            model(image), 0.2 * linear + 0.6 * spectral + 1.7 * networks, rtol=1e-4, atol=1e-5
         )
         separate = model.separate_scores(image)
-    assert len(separate) == 2
-    torch.testing.assert_close(sum(separate) / 2, networks, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(separate[0], separate[1])
+    assert len(separate) == 3
+    torch.testing.assert_close(separate[0], spectral, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(sum(separate[1:]) / 2, networks, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(separate[1], separate[2])
 
 
 def test_balance_finds_the_most_likely_weights():
@@ -107,16 +109,16 @@ def test_balance_finds_the_most_likely_weights():
     labels = random.integers(0, CLASSES, 500)
     good = 2.0 * np.eye(CLASSES)[labels] + random.normal(0, 1, (500, CLASSES))
     noise = random.normal(0, 3, (500, CLASSES))
-    parts = np.stack([noise, good])
+    parts = np.stack([noise, good, random.normal(0, 1, (500, CLASSES))])
     model = started()
     model.balance(torch.from_numpy(parts), torch.from_numpy(labels))
-    start = np.log([0.65, 0.35])
+    start = np.log([1 / 3] * 3)
 
     def loss(logs):
         scores = log_softmax(np.tensordot(np.exp(logs), parts, 1), axis=1)
         return -scores[np.arange(500), labels].mean() + 0.01 * np.square(logs - start).sum()
 
-    best = minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-10})
+    best = minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-12})
     np.testing.assert_allclose(model.shares.numpy(), np.exp(best.x), rtol=1e-3)
     assert model.shares[0] < 0.2 < 1.0 < model.shares[1]
 
@@ -124,7 +126,8 @@ def test_balance_finds_the_most_likely_weights():
 def test_only_the_networks_are_trained():
     model = started()
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
-    assert trained == {name for name, _ in model.named_parameters() if name.startswith("members")}
+    parts = ("members", "spectral")
+    assert trained == {name for name, _ in model.named_parameters() if name.startswith(parts)}
 
 
 def test_dropout_acts_in_training_alone():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,9 +126,11 @@ def indian_pines(path: Path, data: Path) -> Scene:
     """AVIRIS, Indian Pines (145 x 145 x 200 or 220), fixed split of 695 and 9,671 pixels."""
     folder = data / "label_maps" / "indian_pines"
     sides = []
-    for name in (f"Indian{part}123_temp123.tif" for part in ("TR", "TE")):
-        with rasterio.open(folder / name) as opened:
-            sides.append(opened.read(1).astype(np.uint8))
+    for name in ("IndianTR123_temp123.tif", "IndianTE123_temp123.tif"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            with rasterio.open(folder / name) as opened:
+                sides.append(opened.read(1).astype(np.uint8))
     return _fixed(path, *sides, counts=(695, 9_671), bands=(200, 220))
 
 

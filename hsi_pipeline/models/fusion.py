@@ -1,11 +1,12 @@
-"""HyperLoopNets beside a linear classifier, fused late: for few, noisy and unbalanced labels.
+"""HyperLoopNets beside classifiers of spectra, fused late: for few, noisy, unbalanced labels.
 
 Neighbouring bands say nearly the same thing, so what tells two materials apart is often a
 direction of small variance, which stochastic gradients find late and convex optimisation at once.
-Both parts therefore work on principal components of the training spectra, half whitened: raised
+All parts therefore work on principal components of the training spectra, half whitened: raised
 by the fourth root of their variance. Not at all, and small differences drown; fully, and noise is
-as loud as signal. The linear part is solved exactly. The parts learn from the labels each on its
-own: a network that learns what the linear part leaves over learns mostly the labels' noise.
+as loud as signal. The parts are a linear classifier, solved exactly; a small network that sees
+single spectra; and HyperLoopNets, which see neighbours too. Each learns from the labels on its
+own: a network that learns what the others leave over learns mostly the labels' noise.
 
 Which variant was kept, and what each part contributes, is measured in benchmarks/accuracy.
 """
@@ -19,14 +20,15 @@ import torch.nn.functional as F  # noqa: N812  PyTorch's own name for it
 from torch import Tensor, nn
 
 from hsi_pipeline.models.hyperloopnet import HyperLoopNet, only_valid
+from hsi_pipeline.models.spectral import SpectralNet
 
 _RIDGE = 1e-4  # added to each component's variance, that of a standardised band being 1
 _RARITY = -0.25  # power of a class's pixels by which each of them counts in the linear part
-_SHARES = [0.65, 0.35]  # weights of the linear part and of the networks before `balance`
+_SHARES = [1 / 3, 1 / 3, 1 / 3]  # weights of the parts before `balance`
 
 
 class FusionNet(nn.Module):
-    """Scores of each class: a weighted sum of a linear classifier's and of HyperLoopNets'."""
+    """Scores of each class: a weighted sum of those of its parts."""
 
     band_mean: Tensor
     band_std: Tensor
@@ -39,7 +41,7 @@ class FusionNet(nn.Module):
         classes: int,
         *,
         components: int = 50,
-        members: int = 2,
+        members: int = 1,
         input_dropout: float = 0.1,
         dropout: float = 0.3,
         penalty: float = 10.0,
@@ -51,7 +53,7 @@ class FusionNet(nn.Module):
             bands: Input bands.
             classes: Output classes.
             components: Principal components, fewer where there are fewer bands.
-            members: Networks whose scores are averaged; they differ in their first weights and
+            members: HyperLoopNets whose scores are averaged; they differ in their first weights and
                 in what dropout hides.
             input_dropout: Share of the components hidden in training.
             dropout: Share of the features hidden in training.
@@ -74,6 +76,7 @@ class FusionNet(nn.Module):
         self.input_dropout = input_dropout
         self.penalty = penalty
         self.linear = nn.Linear(components, classes).requires_grad_(False)
+        self.spectral = SpectralNet(components, classes, dropout=dropout)
         self.members = nn.ModuleList(
             HyperLoopNet(components, classes, dropout=dropout, **network) for _ in range(members)
         )
@@ -138,7 +141,7 @@ class FusionNet(nn.Module):
         """Weigh the parts by the likelihood of labels that they have not learnt from.
 
         Args:
-            parts: What `parts` gave at these pixels (2, pixel, class).
+            parts: What `parts` gave at these pixels (3, pixel, class).
             labels: Class indices (pixel,) int64.
         """
         parts = parts.detach().double()
@@ -160,22 +163,21 @@ class FusionNet(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Score reflectance (B, bands, H, W), as `HyperLoopNet` does."""
-        linear, networks = self.parts(x, valid)
-        return self.shares[0] * linear + self.shares[1] * networks
+        return torch.einsum("p,pbkyx->bkyx", self.shares, self.parts(x, valid))
 
     def parts(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Return the scores of the linear part and of the networks, (2, *) as of `forward`."""
+        """Return each part's scores: linear, spectral, HyperLoopNets; (3, B, class, y, x)."""
         x = self._components(x, valid)
         linear = F.conv2d(x, self.linear.weight[:, :, None, None], self.linear.bias)
         networks = torch.stack([member(x, valid) for member in self.members]).mean(0)
-        return torch.stack([linear, networks])
+        return torch.stack([linear, self.spectral(x, valid), networks])
 
     def separate_scores(self, x: Tensor, valid: Tensor | None = None) -> list[Tensor]:
         """Return the scores of each network, which are trained one by one, shape as `forward`."""
         x = self._components(x, valid)
         return [
-            member(F.dropout(x, self.input_dropout, self.training), valid)
-            for member in self.members
+            network(F.dropout(x, self.input_dropout, self.training), valid)
+            for network in (self.spectral, *self.members)
         ]
 
     def _components(self, x: Tensor, valid: Tensor | None) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F  # noqa: N812  PyTorch's own name for it
 from torch import Tensor, nn
 
 from hsi_pipeline.models.hyperloopnet import BatchNorm
@@ -14,11 +15,14 @@ class SpectralNet(nn.Module):
     band_mean: Tensor
     band_std: Tensor
 
-    def __init__(self, bands: int, classes: int, *, width: int = 64) -> None:
-        """Build the network for a number of bands and classes."""
+    def __init__(self, bands: int, classes: int, *, width: int = 64, dropout: float = 0.0) -> None:
+        """Build the network; `dropout` is the share of features hidden in training."""
         super().__init__()
         if width < 1:
             raise ValueError(f"width {width} must be at least 1")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout {dropout} must be at least 0 and below 1")
+        self.dropout = dropout
         self.first = nn.Conv2d(bands, width, 1)
         self.first_norm = BatchNorm(width)
         self.second = nn.Conv2d(width, width, 1)
@@ -37,4 +41,5 @@ class SpectralNet(nn.Module):
         x = (x - self.band_mean[:, None, None]) / self.band_std[:, None, None]
         for layer, norm in ((self.first, self.first_norm), (self.second, self.second_norm)):
             x = norm(torch.relu(layer(x)), valid)
+            x = F.dropout(x, self.dropout, self.training)
         return self.classifier(x)
