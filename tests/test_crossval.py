@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+from conftest import NODATA, write_scene
 
 from hsi_pipeline.commands.crossval import crossval, summarise, try_model
 from hsi_pipeline.commands.fitting import LabelledScene, labelled_scene, spread_of_difference
@@ -15,7 +16,6 @@ from hsi_pipeline.folds import spatial_folds
 from hsi_pipeline.ground_truth import read_labels
 from hsi_pipeline.scene import open_scene
 from hsi_pipeline.training import TrainingSettings
-from tests.conftest import NODATA, write_scene
 
 LABELS = {"label_column": "code", "name_column": "name"}
 FAST = {"folds": 2, "guard": 1, "models": ["spectral"], "epochs": 1, "device": "cpu"}
