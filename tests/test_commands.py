@@ -180,7 +180,7 @@ def test_a_classifier_of_scikit_learn_goes_all_the_way(name, tiny, tmp_path, cli
     found = classes_of(class_map)
     np.testing.assert_array_equal(found > 0, tiny.valid)
     assert (found == tiny.classes)[tiny.valid].mean() > 0.99
-    assert set(gpd.read_file(polygons)["class_code"]) == {1, 3, 7}
+    assert set(gpd.read_file(polygons, layer="landcover")["code"]) == {1, 3, 7}
 
 
 def test_settings_of_a_classifier_come_from_a_workflow(tiny, tmp_path, cli):
