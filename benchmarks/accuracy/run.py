@@ -238,6 +238,10 @@ def _table(rows: pd.DataFrame) -> str:
         "",
     ]
     scores = ("overall_accuracy", "average_accuracy", "kappa", "mean_iou")
+    order = {name: place for place, name in enumerate([*METHODS, *ABLATION])}
+    rows = rows.sort_values("method", key=lambda m: m.map(order), kind="stable")
+    scene_order = {name: place for place, name in enumerate([*OPEN, *CLASSIC])}
+    rows = rows.sort_values("scene", key=lambda s: s.map(scene_order), kind="stable")
     for scene, part in rows.groupby("scene", sort=False):
         lines += [
             f"### {scene}",
