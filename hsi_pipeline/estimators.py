@@ -81,7 +81,7 @@ class PixelClassifier(nn.Module):
         try:
             classifier = loads(state[_STATE].numpy().tobytes(), trusted=_TRUSTED)
             for tree in _trees(classifier):
-                _check_tree(tree)
+                _check_tree(tree, bands)
             found, indices = classifier.n_features_in_, classifier.classes_
         except UntrustedTypesFoundException as error:
             raise InputError(f"it holds types that are not trusted ({error})") from error
@@ -225,15 +225,16 @@ def fit_estimator(
 def _trees(classifier: Any) -> Iterator[Any]:
     """Yield the decision trees of a classifier, of pipelines and ensembles too."""
     if hasattr(classifier, "tree_"):
-        yield classifier.tree_
+        yield classifier
     for _, step in getattr(classifier, "steps", ()):
         yield from _trees(step)
     for member in np.ravel(getattr(classifier, "estimators_", ())):
         yield from _trees(member)
 
 
-def _check_tree(tree: Any) -> None:
+def _check_tree(classifier: Any, bands: int) -> None:
     """Refuse a tree whose indices would lead outside its arrays: scikit-learn does not look."""
+    tree = classifier.tree_
     node = np.arange(tree.node_count)
     inner = tree.children_left != -1
     for child in (tree.children_left, tree.children_right):
@@ -242,7 +243,10 @@ def _check_tree(tree: Any) -> None:
         if (child[inner] >= len(node)).any() or (child[~inner] != -1).any():
             raise ValueError("a decision tree leads outside itself")
     feature = tree.feature[inner]
-    if ((feature < 0) | (feature >= tree.n_features)).any():
+    if (
+        classifier.n_features_in_ > bands
+        or ((feature < 0) | (feature >= classifier.n_features_in_)).any()
+    ):
         raise ValueError("a decision tree asks for bands that are not there")
 
 

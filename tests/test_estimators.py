@@ -196,6 +196,23 @@ def test_a_tree_that_leads_astray_is_refused(tmp_path):
         load_checkpoint(tmp_path / "m.safetensors")
 
 
+def test_a_tree_that_asks_for_bands_that_are_not_there_is_refused(tmp_path):
+    x, y = spectra()
+    model, _ = fit_estimator("random_forest", x, y, CLASSES, settings={"n_estimators": 2})
+    tree = model._classifier.estimators_[0]
+    state = tree.tree_.__getstate__()
+    state["nodes"]["feature"][0] = BANDS + 3
+    tree.tree_.__setstate__(state)
+    tree.n_features_in_ = BANDS + 9  # a file may claim anything
+    save_checkpoint(
+        tmp_path / "m.safetensors",
+        PixelClassifier(model._classifier, CLASSES),
+        card("random_forest"),
+    )
+    with pytest.raises(InputError, match="asks for bands that are not there"):
+        load_checkpoint(tmp_path / "m.safetensors")
+
+
 def test_a_classifier_that_no_safe_file_holds_is_refused_before_it_is_saved():
     x, y = spectra()
     with pytest.raises(InputError, match="'HistGradientBoostingClassifier' cannot be kept"):

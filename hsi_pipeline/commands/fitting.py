@@ -307,12 +307,10 @@ def accuracy_at(
     return compare(reference, predicted[pixels].astype(int) - 1, len(scheme))
 
 
-def fit_baselines(
-    data: LabelledScene, part: Part, *, seed: int, tune: bool = False
-) -> dict[str, Fitted]:
-    """Fit every baseline on the training pixels."""
+def fit_baselines(data: LabelledScene, part: Part, *, seed: int) -> dict[str, Fitted]:
+    """Fit every baseline on the training pixels, with the settings that it starts from."""
     how = TrainingSettings(seed=seed)
-    return {name: fit(data, part, name, settings={}, how=how, tune=tune) for name in BASELINES}
+    return {name: fit(data, part, name, settings={}, how=how, tune=False) for name in BASELINES}
 
 
 def spread_of_difference(
