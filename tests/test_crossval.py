@@ -9,8 +9,10 @@ import rasterio
 from conftest import NODATA, write_scene
 
 from hsi_pipeline.commands import train as train_command
-from hsi_pipeline.commands.crossval import crossval, summarise, try_model
-from hsi_pipeline.commands.fitting import LabelledScene, labelled_scene, spread_of_difference
+from hsi_pipeline.commands.crossval import crossval, try_model
+from hsi_pipeline.commands.judging import spread_of_difference
+from hsi_pipeline.commands.labelled import LabelledScene, labelled_scene
+from hsi_pipeline.commands.trials import summarise
 from hsi_pipeline.cube import grid_of
 from hsi_pipeline.folds import spatial_folds
 from hsi_pipeline.ground_truth import read_labels

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hsi_pipeline.accuracy import compare
 from hsi_pipeline.classes import ClassScheme
-from hsi_pipeline.commands.fitting import LabelledScene
+from hsi_pipeline.commands.labelled import LabelledScene
 from hsi_pipeline.datasets import HyperspectralDataset
 from hsi_pipeline.models.hyperloopnet import HyperLoopNet
 from hsi_pipeline.models.reference import keras_initialisation

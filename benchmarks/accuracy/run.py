@@ -38,15 +38,8 @@ from scenes import CLASSIC, OPEN, Scene
 from hsi_pipeline.accuracy import Accuracy, compare
 from hsi_pipeline.classes import UNLABELLED
 from hsi_pipeline.commands.crossval import inner_split, try_model
-from hsi_pipeline.commands.fitting import (
-    Part,
-    accuracy_at,
-    fit,
-    predict,
-    reach_of,
-    refit,
-    training_settings,
-)
+from hsi_pipeline.commands.fitting import fit, predict, reach_of, refit, training_settings
+from hsi_pipeline.commands.labelled import Part, accuracy_at
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.estimators import BASELINES, SEEDED
 

@@ -15,7 +15,7 @@ import scipy.io
 from rasterio.features import rasterize
 
 from hsi_pipeline.classes import Category, ClassScheme
-from hsi_pipeline.commands.fitting import LabelledScene, labelled_scene
+from hsi_pipeline.commands.labelled import LabelledScene, labelled_scene
 from hsi_pipeline.cube import grid_of
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.folds import guarded

@@ -1,19 +1,17 @@
-"""Labelled pixels of a scene to a fitted model, network or classifier: for train and crossval."""
+"""Labelled pixels of a scene to a fitted model, network or classifier."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-import xarray as xr
 from torch import nn
 
-from hsi_pipeline.accuracy import Accuracy, compare
-from hsi_pipeline.classes import UNLABELLED, ClassScheme
+from hsi_pipeline.classes import UNLABELLED
+from hsi_pipeline.commands.labelled import LabelledScene, Part
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.datasets import HyperspectralDataset
 from hsi_pipeline.errors import InputError
@@ -22,9 +20,9 @@ from hsi_pipeline.folds import spatial_folds
 from hsi_pipeline.inference import resolve_precision
 from hsi_pipeline.loaders import LandCoverDataModule, balance, predict_labelled
 from hsi_pipeline.models import MODELS, build_model
-from hsi_pipeline.spectra import band_statistics, bands_to_learn_from, read_spectra, valid_among
+from hsi_pipeline.spectra import band_statistics, read_spectra
 from hsi_pipeline.splits import MIN_TRAIN
-from hsi_pipeline.training import EpochResult, TrainingSettings, epoch_score
+from hsi_pipeline.training import EpochResult, TrainingSettings
 from hsi_pipeline.training import train as train_network
 
 _TUNING_FOLDS = 3
@@ -32,47 +30,6 @@ _MOST_SPECTRA = 20_000
 """Most spectra that classifiers and the linear part learn from; more are drawn at random."""
 
 EPOCH_CHOSEN_BY = "mean of overall accuracy and mean F1 on the validation pixels"
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LabelledScene:
-    """A scene and the labels that hold a value in it."""
-
-    path: str | os.PathLike[str]
-    """Scene file."""
-    pixel_coordinates: bool
-    """Whether it may be without georeference."""
-    cube: xr.DataArray
-    """The scene."""
-    bands: tuple[int, ...]
-    """Zero-based bands to learn from."""
-    labels: np.ndarray
-    """Class codes (y, x), 0 where unlabelled or nodata."""
-    units: np.ndarray
-    """Polygon of each pixel (y, x), 0 where there is none."""
-    nodata: int
-    """Labelled pixels that are nodata, and so left out."""
-
-    def indices(self, scheme: ClassScheme) -> np.ndarray:
-        """Return a scheme's class index plus one (y, x) uint8, 0 where unlabelled."""
-        table = np.zeros(256, np.uint8)
-        for index, code in enumerate(scheme.codes):
-            table[code] = index + 1
-        return table[self.labels]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Part:
-    """What to learn from and what to score, as pixels of a scene."""
-
-    scheme: ClassScheme
-    """Classes of the model."""
-    train: np.ndarray
-    """Pixels to learn from, bool (y, x)."""
-    validation: np.ndarray
-    """Pixels to choose the epoch by, and that are scored, bool (y, x)."""
-    hidden: np.ndarray
-    """Pixels that training windows must not show, bool (y, x)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,61 +47,6 @@ class Fitted:
     def best_epoch(self) -> int:
         """Number of the epoch that was kept."""
         return max(self.history, key=lambda result: result.score).epoch
-
-
-def labelled_scene(
-    scene: str | os.PathLike[str],
-    cube: xr.DataArray,
-    labels: np.ndarray,
-    units: np.ndarray,
-    *,
-    pixel_coordinates: bool,
-) -> LabelledScene:
-    """Find the bands and the pixels to learn from.
-
-    Args:
-        scene: Scene file.
-        cube: The scene.
-        labels: Class codes (y, x), 0 unlabelled.
-        units: Id of the polygon of each pixel (y, x), 0 where there is none.
-        pixel_coordinates: Whether the scene may be without georeference.
-
-    Raises:
-        InputError: No band or no labelled pixel can be used.
-    """
-    labelled = labels != UNLABELLED
-    bands = bands_to_learn_from(cube, band_statistics(cube, labelled))
-    known = valid_among(cube, labelled, bands)
-    if not known.any():
-        raise InputError(
-            f"no labelled pixel holds a value in all {len(bands)} bands; "
-            "are these the labels of this scene?"
-        )
-    return LabelledScene(
-        path=scene,
-        pixel_coordinates=pixel_coordinates,
-        cube=cube,
-        bands=bands,
-        labels=np.where(known, labels, UNLABELLED),
-        units=units,
-        nodata=int((labelled & ~known).sum()),
-    )
-
-
-def learnable(scheme: ClassScheme, labels: np.ndarray, train: np.ndarray) -> ClassScheme:
-    """Return the classes that have training pixels.
-
-    Raises:
-        InputError: Fewer than two are left.
-    """
-    trained = set(np.unique(labels[train]).tolist())
-    left = tuple(c for c in scheme.categories if c.code in trained)
-    if len(left) < 2:
-        raise InputError(
-            f"only {len(left)} class has training pixels after the split; training needs two or "
-            "more: add labels, or mark the split in a column and pass --split-column"
-        )
-    return ClassScheme(left)
 
 
 def reach_of(name: str, settings: dict[str, Any]) -> int:
@@ -297,65 +199,6 @@ def predict(data: LabelledScene, model: nn.Module, pixels: np.ndarray) -> np.nda
         halo=int(model.halo),  # type: ignore[arg-type]
     )
     return predict_labelled(model, loaders.validation_tiles())
-
-
-def accuracy_at(
-    data: LabelledScene, scheme: ClassScheme, predicted: np.ndarray, pixels: np.ndarray
-) -> Accuracy:
-    """Compare predictions of `predict` with the labels of some pixels."""
-    reference = data.indices(scheme)[pixels].astype(int) - 1
-    return compare(reference, predicted[pixels].astype(int) - 1, len(scheme))
-
-
-def fit_baselines(data: LabelledScene, part: Part, *, seed: int) -> dict[str, Fitted]:
-    """Fit every baseline on the training pixels, with the settings that it starts from."""
-    how = TrainingSettings(seed=seed)
-    return {name: fit(data, part, name, settings={}, how=how, tune=False) for name in BASELINES}
-
-
-def spread_of_difference(
-    data: LabelledScene,
-    scheme: ClassScheme,
-    one: np.ndarray,
-    other: np.ndarray,
-    pixels: np.ndarray,
-    *,
-    seed: int,
-    draws: int = 200,
-) -> float:
-    """Return the standard error of the difference of two models' scores on the same pixels.
-
-    Polygons (pixels, where there are none) are drawn with replacement: the pixels of a polygon
-    are right or wrong together.
-
-    Args:
-        data: The scene.
-        scheme: Classes of both models.
-        one: Predictions of one model, as `predict` gives them.
-        other: Predictions of the other.
-        pixels: Which pixels to score, bool (y, x).
-        seed: Seed of the draws.
-        draws: Number of draws.
-
-    Returns:
-        Standard deviation over the draws, in units of `training.epoch_score`.
-    """
-    reference = data.indices(scheme)[pixels].astype(int) - 1
-    sides = [side[pixels].astype(int) - 1 for side in (one, other)]
-    unit = data.units[pixels].astype(np.int64)
-    unit[unit == 0] = unit.max() + 1 + np.arange((unit == 0).sum())
-    order = np.argsort(unit, kind="stable")
-    starts = np.flatnonzero(np.diff(unit[order], prepend=-1))
-    members = np.split(order, starts[1:])
-    rng = np.random.default_rng(seed)
-    differences = []
-    for _ in range(draws):
-        drawn = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
-        scores = [
-            epoch_score(compare(reference[drawn], side[drawn], len(scheme))) for side in sides
-        ]
-        differences.append(scores[1] - scores[0])
-    return float(np.std(differences))
 
 
 def training_settings(device: str, seed: int, epochs: int | None) -> TrainingSettings:

@@ -8,25 +8,11 @@ from typing import Any
 import numpy as np
 
 from hsi_pipeline import __version__
-from hsi_pipeline.accuracy import Accuracy
 from hsi_pipeline.checkpoint import save_checkpoint
 from hsi_pipeline.classes import UNLABELLED, ClassScheme
-from hsi_pipeline.commands.fitting import (
-    EPOCH_CHOSEN_BY,
-    Fitted,
-    LabelledScene,
-    Part,
-    accuracy_at,
-    fit,
-    fit_baselines,
-    labelled_scene,
-    learnable,
-    predict,
-    reach_of,
-    refit,
-    spread_of_difference,
-    training_settings,
-)
+from hsi_pipeline.commands.fitting import fit, reach_of, refit, training_settings
+from hsi_pipeline.commands.judging import judge
+from hsi_pipeline.commands.labelled import Part, labelled_scene, learnable
 from hsi_pipeline.commands.messages import about, describe_wavelengths, report_labels
 from hsi_pipeline.commands.scheduling import choose_device
 from hsi_pipeline.commands.terminal import Terminal
@@ -37,7 +23,6 @@ from hsi_pipeline.models import DEFAULT_MODEL
 from hsi_pipeline.publish import check_target
 from hsi_pipeline.scene import open_scene
 from hsi_pipeline.splits import Split, split_from_column, split_labels
-from hsi_pipeline.training import epoch_score
 
 MODEL_SUFFIX = ".safetensors"
 
@@ -141,7 +126,7 @@ def train(
         f"training {model} on {len(data.bands)} bands, {len(scheme)} classes, {chosen_device}"
     )
     fitted = fit(data, part, model, settings=settings or {}, how=how, terminal=terminal)
-    accuracy, compared = _judge(data, part, fitted, model, seed, terminal, baselines=baselines)
+    accuracy, compared = judge(data, part, fitted, model, seed, terminal, baselines=baselines)
     if truth.splits is None:  # what a column holds out is never learnt from
         everything = data.labels != UNLABELLED
         fitted = refit(data, part, model, fitted, everything, how=how, terminal=terminal)
@@ -173,56 +158,6 @@ def train(
         f"model in {out}"
     )
     return card
-
-
-def _judge(
-    data: LabelledScene,
-    part: Part,
-    fitted: Fitted,
-    name: str,
-    seed: int,
-    terminal: Terminal,
-    *,
-    baselines: bool,
-) -> tuple[Accuracy, dict[str, Any]]:
-    """Score a model on the validation pixels, beside the baselines if it is a network.
-
-    Returns:
-        Its accuracy, and what the card tells of the training.
-    """
-    known = part.validation & (data.indices(part.scheme) > 0)
-    predicted = predict(data, fitted.model, known)
-    accuracy = accuracy_at(data, part.scheme, predicted, known)
-    if not fitted.history:
-        return accuracy, {}
-    told: dict[str, Any] = {
-        "epochs": len(fitted.history),
-        "best_epoch": fitted.best_epoch,
-        "epoch_chosen_by": EPOCH_CHOSEN_BY,
-    }
-    terminal.say(f"best epoch {fitted.best_epoch} of {len(fitted.history)}")
-    if not baselines:
-        return accuracy, told
-    own = epoch_score(accuracy)
-    others = {
-        key: predict(data, baseline.model, known)
-        for key, baseline in fit_baselines(data, part, seed=seed).items()
-    }
-    found = {
-        key: epoch_score(accuracy_at(data, part.scheme, other, known))
-        for key, other in others.items()
-    }
-    listed = ", ".join(f"{key} {value:.3f}" for key, value in found.items())
-    terminal.say(f"mean of overall accuracy and mean F1 there: {name} {own:.3f}, {listed}")
-    best = max(found, key=lambda key: found[key])
-    spread = spread_of_difference(data, part.scheme, predicted, others[best], known, seed=seed)
-    if found[best] - own > spread:
-        terminal.say(
-            f"warning: {best} scores {found[best]:.3f} on the validation pixels, {name} {own:.3f} "
-            f"(the difference's standard error is {spread:.3f}); "
-            f"--model {best} may give the better map, 'hsi-pipeline crossval' tells"
-        )
-    return accuracy, told | {"baselines": found}
 
 
 def _split(truth: GroundTruth, labels: np.ndarray, guard: int, share: float, seed: int) -> Split:
