@@ -1,7 +1,8 @@
 """A model and loaders give a trained model: dense labels, sparse and unbalanced.
 
-The epoch that is kept is the one with the best score on the validation loader, never on test
-labels.
+The epoch that is kept is the one of the second half with the best score on the validation loader,
+never on test labels. In the first half the learning rate is high and the weights are on their way:
+a good score there is luck, or owed to parts of a network that were solved before training began.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  PyTorch's own name for it
 from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor, nn
 
 from hsi_pipeline.accuracy import Accuracy, compare
@@ -47,7 +48,7 @@ class TrainingSettings:
     """Share of the training that the moving average of the weights looks back on. The average is
     what is validated and kept: with few labels the weights of single batches swing."""
     patience: int = 15
-    """Epochs without a better score after which training stops."""
+    """Epochs of the second half without a better score after which training stops."""
     precision: str = "32-true"
     """Lightning's precision, such as "32-true" or "bf16-mixed"."""
     device: str = "cpu"
@@ -67,7 +68,7 @@ class EpochResult:
     accuracy: Accuracy
     """On the validation loader."""
     best: bool
-    """Whether it is the best so far."""
+    """Whether it is the best so far of those that may be kept."""
 
     @property
     def score(self) -> float:
@@ -169,17 +170,19 @@ class LandCoverTask(LightningModule):
 
 
 class _KeepBest(Callback):
-    """Keeps the weights of the best epoch and reports every epoch and batch."""
+    """Keeps the weights of the best epoch, stops when none is better, reports all that happens."""
 
     def __init__(
         self,
         on_epoch: Callable[[EpochResult], None],
         on_batch: Callable[[int, int], None],
+        settings: TrainingSettings,
     ) -> None:
         self.history: list[EpochResult] = []
         self.state: dict[str, Tensor] = {}
         self._candidate: dict[str, Tensor] = {}
         self._on_epoch, self._on_batch = on_epoch, on_batch
+        self._first, self._patience = settings.epochs // 2 + 1, settings.patience
         self._losses: list[float] = []
 
     def on_train_batch_end(
@@ -194,7 +197,8 @@ class _KeepBest(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LandCoverTask) -> None:
         assert pl_module.accuracy is not None  # Lightning calls on_validation_epoch_end first
-        best = all(epoch_score(pl_module.accuracy) > r.score for r in self.history)
+        score, before = epoch_score(pl_module.accuracy), self.history[self._first - 1 :]
+        best = trainer.current_epoch + 1 >= self._first and all(score > r.score for r in before)
         if best:
             self.state = self._candidate
         result = EpochResult(
@@ -205,6 +209,8 @@ class _KeepBest(Callback):
         )
         self._losses.clear()
         self.history.append(result)
+        kept = max([r.epoch for r in self.history if r.best], default=self._first)
+        trainer.should_stop |= result.epoch - kept >= self._patience
         self._on_epoch(result)
 
 
@@ -238,8 +244,7 @@ def train(
         KeyboardInterrupt: The user stopped it.
     """
     seed_everything(settings.seed, verbose=False)
-    keep = _KeepBest(on_epoch, on_batch)
-    stop = EarlyStopping(_SCORE, mode="max", patience=settings.patience)
+    keep = _KeepBest(on_epoch, on_batch, settings)
     validated = stop_after is None
     steps = settings.epochs * len(loaders.train_dataloader())
     decay = max(1 - 1 / max(settings.averaging * steps, 1), 0.0)
@@ -255,7 +260,7 @@ def train(
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
-            callbacks=[keep, *([stop] if validated else []), EMAWeightAveraging(decay=decay)],
+            callbacks=[keep, EMAWeightAveraging(decay=decay)],
         )
         with _interruptible(trainer):
             trainer.fit(LandCoverTask(model, classes, settings), datamodule=loaders)

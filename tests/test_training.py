@@ -91,18 +91,21 @@ def test_classes_that_are_easy_to_tell_apart_are_learnt(tiny, name):
     assert score_of(model, loaders).overall > 0.95
 
 
-def test_the_weights_of_the_best_epoch_are_kept(tiny):
-    """With a wild learning rate, later epochs are worse."""
-    model, loaders = make_model(tiny), make_loaders(tiny)
-    history = train(
-        model, CLASSES, loaders, TrainingSettings(epochs=6, learning_rate=0.7, patience=9)
-    )
-    scores = [result.score for result in history]
-    best = int(np.argmax(scores))
-    assert best < len(scores) - 1, "the last epoch was the best: the test shows nothing"
-    assert [result.epoch for result in history] == [1, 2, 3, 4, 5, 6]
+def test_the_weights_of_the_best_epoch_of_the_second_half_are_kept(tiny):
+    """With a wild learning rate, later epochs are often worse."""
+    for seed in range(2, 12):
+        model, loaders = make_model(tiny), make_loaders(tiny)
+        settings = TrainingSettings(epochs=8, learning_rate=0.7, patience=9, seed=seed)
+        history = train(model, CLASSES, loaders, settings)
+        scores = [result.score for result in history]
+        best = 4 + int(np.argmax(scores[4:]))
+        if best < 7 and max(scores[:4]) > scores[4]:  # else this seed shows nothing
+            break
+    else:
+        pytest.fail("no seed of ten shows anything")
+    assert [result.epoch for result in history] == list(range(1, 9))
     assert [result.best for result in history] == [
-        score > max(scores[:i], default=-1) for i, score in enumerate(scores)
+        i >= 4 and score > max(scores[4:i], default=-1) for i, score in enumerate(scores)
     ]
     np.testing.assert_array_equal(score_of(model, loaders).matrix, history[best].accuracy.matrix)
     assert not model.training
@@ -124,8 +127,8 @@ def test_training_stops_when_the_score_rises_no_more(tiny):
         make_loaders(tiny),
         TrainingSettings(epochs=30, learning_rate=1e-9, patience=2),  # stands still
     )
-    best = max(result.epoch for result in history if result.best)
-    assert len(history) == best + 2 < 30
+    assert [result.epoch for result in history if result.best] == [16]  # the second half's first
+    assert len(history) == 18
 
 
 def test_progress_is_reported(tiny):

@@ -29,7 +29,7 @@ _TUNING_FOLDS = 3
 _MOST_SPECTRA = 20_000
 """Most spectra that classifiers and the linear part learn from; more are drawn at random."""
 
-EPOCH_CHOSEN_BY = "mean of overall accuracy and mean F1 on the validation pixels"
+EPOCH_CHOSEN_BY = "mean of overall accuracy and mean F1 on the validation pixels, second half"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,7 +46,7 @@ class Fitted:
     @property
     def best_epoch(self) -> int:
         """Number of the epoch that was kept."""
-        return max(self.history, key=lambda result: result.score).epoch
+        return [result.epoch for result in self.history if result.best][-1]
 
 
 def reach_of(name: str, settings: dict[str, Any]) -> int:
