@@ -1,4 +1,4 @@
-"""The default network: its linear part is a logistic regression, its parts are weighed by fit."""
+"""The default network: its components, its parts, and how they are weighed."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def test_the_linear_part_is_the_logistic_regression_of_scikit_learn():
     model = started(penalty=4.0)
     z = components_of(model, x).numpy()
     count = np.bincount(y)
-    rarity = (count**-0.25)[y]
+    rarity = (count**-0.5)[y]
     rarity *= len(y) / rarity.sum()
     oracle = LogisticRegression(C=1 / 4.0, max_iter=5000, tol=1e-10)
     oracle.fit(z, y.numpy(), sample_weight=rarity)
@@ -87,15 +87,19 @@ def test_scores_are_the_weighted_sum_of_the_parts():
     model = started(members=2)
     x, _ = spectra(36, seed=3)
     image = as_image(x, 6, 6)
-    model.shares.copy_(torch.tensor([0.2, 0.6, 1.7]))
+    model.shares.copy_(torch.tensor([0.2, 0.4, 0.6, 1.7]))
     with torch.no_grad():
         z = components_of(model, x)
         linear = (z @ model.linear.weight.T + model.linear.bias).T.reshape(1, CLASSES, 6, 6)
         inside = z.T.reshape(1, -1, 6, 6)
+        kernel = model.kernel(inside)
         networks = sum(member(inside) for member in model.members) / 2
         spectral = model.spectral(inside)
         torch.testing.assert_close(
-            model(image), 0.2 * linear + 0.6 * spectral + 1.7 * networks, rtol=1e-4, atol=1e-5
+            model(image),
+            0.2 * linear + 0.4 * kernel + 0.6 * spectral + 1.7 * networks,
+            rtol=1e-4,
+            atol=1e-5,
         )
         separate = model.separate_scores(image)
     assert len(separate) == 3
@@ -109,10 +113,11 @@ def test_balance_finds_the_most_likely_weights():
     labels = random.integers(0, CLASSES, 500)
     good = 2.0 * np.eye(CLASSES)[labels] + random.normal(0, 1, (500, CLASSES))
     noise = random.normal(0, 3, (500, CLASSES))
-    parts = np.stack([noise, good, random.normal(0, 1, (500, CLASSES))])
+    more = random.normal(0, 1, (2, 500, CLASSES))
+    parts = np.stack([noise, good, *more])
     model = started()
     model.balance(torch.from_numpy(parts), torch.from_numpy(labels))
-    start = np.log([1 / 3] * 3)
+    start = np.log([1 / 4] * 4)
 
     def loss(logs):
         scores = log_softmax(np.tensordot(np.exp(logs), parts, 1), axis=1)
@@ -152,6 +157,8 @@ def test_more_components_than_bands_are_all_of_them():
         ({"dropout": 1.0}, "dropout 1.0"),
         ({"input_dropout": -0.1}, "input_dropout -0.1"),
         ({"penalty": 0.0}, "penalty 0.0"),
+        ({"centers": 0}, "centers 0"),
+        ({"kernel_penalty": -1.0}, "kernel_penalty -1.0"),
         ({"passes": 3}, "passes 3"),
         ({"colour": 1}, "colour"),
     ],

@@ -155,7 +155,7 @@ def measure_variant(scene: Scene, method: str, seed: int, patch_epochs: int) -> 
     fitted = refit(data, part, name, chosen, split.train, how=how)
     seconds = time.perf_counter() - started
     rows = []
-    for title, shares in ((method, None), (f"{method}: HyperLoopNet alone", (0.0, 0.0, 1.0))):
+    for title, shares in ((method, None), (f"{method}: HyperLoopNet alone", (0.0, 0.0, 0.0, 1.0))):
         if shares is not None:
             fitted.model.shares.copy_(torch.tensor(shares))
         predicted = predict(data, fitted.model, split.validation)
