@@ -25,6 +25,7 @@ from torch import nn
 from hsi_pipeline.classes import UNLABELLED, ClassScheme, scheme_to_attrs
 from hsi_pipeline.cube import WindowReader, grid_of, scale_offset, valid_pixels
 from hsi_pipeline.errors import InputError
+from hsi_pipeline.models.prepared import prepare
 
 TILE = 512
 """Side of a compute tile in pixels: at halo 37 a third more is computed than kept."""
@@ -33,18 +34,6 @@ PRECISIONS = ("float32", "bfloat16", "auto")
 # One network pass at a time in a process: it uses all cores or the whole GPU by itself, and
 # meanwhile the other Dask threads read and write.
 _NETWORK = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Radiometry:
-    """How raw digital numbers of some bands become the model's input."""
-
-    scale: np.ndarray
-    """Factor to reflectance, float32 (band,)."""
-    offset: np.ndarray
-    """Added after scaling, float32 (band,)."""
-    nodata: float | None
-    """Digital number of invalid pixels."""
 
 
 def classify_cube(
@@ -85,17 +74,16 @@ def classify_cube(
         raise InputError(f"chunk is {chunk}; it must be at least 1 pixel")
     tile = min(chunk or TILE, TILE)
     side = math.ceil((chunk or tile) / tile) * tile
-    scale, offset = scale_offset(cube)
-    chosen = list(bands)
+    scale, offset = (torch.from_numpy(values[list(bands)]) for values in scale_offset(cube))
+    network = prepare(model.eval(), scale, offset, resolve_precision(precision, device))
     tasks = _ChunkTasks(
         reader=WindowReader(cube.data, bands),
-        radiometry=Radiometry(scale[chosen], offset[chosen], cube.attrs["nodata"]),
+        nodata=cube.attrs["nodata"],
         codes=np.array(scheme.codes, dtype=np.float32),
         shape=(cube.sizes["y"], cube.sizes["x"]),
         side=side,
         tile=tile,
         halo=int(model.halo),  # type: ignore[arg-type]
-        dtype=resolve_precision(precision, device),
         probabilities=probabilities,
     )
     chunks = tuple(_cut(size, side) for size in tasks.shape)
@@ -111,7 +99,7 @@ def classify_cube(
         tasks.predict,
         raw,
         # A graph node that all chunks share, so that a worker receives the network once.
-        model=dask.delayed(model.eval().to(device), pure=False, traverse=False),
+        network=dask.delayed(network.to(device), pure=False, traverse=False),
         chunks=((tasks.planes,), *chunks),
         dtype=np.float32,
         meta=np.empty((0, 0, 0), np.float32),
@@ -138,40 +126,33 @@ def resolve_precision(precision: str, device: str) -> torch.dtype:
 
 
 def predict_window(
-    raw: np.ndarray,
-    model: nn.Module,
-    radiometry: Radiometry,
-    dtype: torch.dtype = torch.float32,
+    raw: np.ndarray, network: nn.Module, nodata: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Run the network over one window.
+    """Run a prepared network over one window.
 
     Args:
         raw: Digital numbers (band, y, x) of the model's bands.
-        model: The network, on its device.
-        radiometry: Scale, offset and nodata of the digital numbers.
-        dtype: Number type of the convolutions.
+        network: What `models.prepared.prepare` returned, on its device.
+        nodata: Digital number of invalid pixels.
 
     Returns:
         Probabilities (class, y, x) float32, and validity (y, x) bool.
     """
-    valid = valid_pixels(raw, radiometry.nodata)
-    device = next(chain(model.parameters(), model.buffers())).device
-    # Channels last from the start and changed in place: the window exists once in float32.
-    x = torch.from_numpy(raw.transpose(1, 2, 0).astype(np.float32, order="C")).to(device)
-    x = x.permute(2, 0, 1)
-    x.mul_(_column(radiometry.scale, device)).add_(_column(radiometry.offset, device))
-    mask = None
-    if not valid.all():
-        invalid = torch.from_numpy(~valid).to(device)
-        x.masked_fill_(invalid, 0.0)  # not times zero: nodata may be NaN
-        mask = (~invalid)[None, None].to(x.dtype)
-    mixed = torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
+    valid = valid_pixels(raw, nodata)
+    device = next(chain(network.parameters(), network.buffers())).device
+    x = torch.from_numpy(_native(raw)).to(device)
+    mask = None if valid.all() else torch.from_numpy(valid).to(device)
     # By default cuDNN rounds float32 to TF32, which depends on the size of the tile.
     exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False)
-    with torch.inference_mode(), mixed, exact:
-        scores = model(x[None], mask)
-        probabilities = scores.float().softmax(1)[0]
-    return probabilities.cpu().numpy(), valid
+    with torch.inference_mode(), exact:
+        probabilities = network(x, mask).softmax(0)
+    return probabilities.float().cpu().numpy(), valid
+
+
+def _native(raw: np.ndarray) -> np.ndarray:
+    """Return digital numbers as PyTorch takes them: in this machine's byte order, writable."""
+    raw = raw.astype(raw.dtype.newbyteorder("="), copy=False)
+    return raw if raw.flags.writeable else raw.copy()
 
 
 @dataclass(frozen=True)
@@ -179,13 +160,12 @@ class _ChunkTasks:
     """The tasks of a chunk and what they must know; pickles to workers."""
 
     reader: WindowReader
-    radiometry: Radiometry
+    nodata: float | None
     codes: np.ndarray
     shape: tuple[int, int]
     side: int
     tile: int
     halo: int
-    dtype: torch.dtype
     probabilities: bool
 
     @property
@@ -208,7 +188,7 @@ class _ChunkTasks:
             *(self._grown(start, start + self.side, axis) for axis, start in enumerate(starts))
         )
 
-    def predict(self, raw: np.ndarray, model: nn.Module, *, block_info: dict) -> np.ndarray:
+    def predict(self, raw: np.ndarray, network: nn.Module, *, block_info: dict) -> np.ndarray:
         """Predict a chunk tile by tile; returns (planes, y, x) float32."""
         (r0, r1), (c0, c1) = block_info[None]["array-location"][1:]
         top, left = self._grown(r0, r1, 0).start, self._grown(c0, c1, 1).start
@@ -226,19 +206,19 @@ class _ChunkTasks:
                     _shifted(columns, left + context[1].start),
                 )
                 result[:, _shifted(rows, r0), _shifted(columns, c0)] = self._predict_tile(
-                    raw[:, *context], core, model
+                    raw[:, *context], core, network
                 )
         return result
 
     def _predict_tile(
-        self, raw: np.ndarray, core: tuple[slice, slice], model: nn.Module
+        self, raw: np.ndarray, core: tuple[slice, slice], network: nn.Module
     ) -> np.ndarray:
         """Return the planes of a tile's core, given its window with halo."""
-        if not valid_pixels(raw[:, *core], self.radiometry.nodata).any():
+        if not valid_pixels(raw[:, *core], self.nodata).any():
             shape = raw[0][core].shape
             return np.stack([np.full(shape, v) for v in [0, *[np.nan] * (self.planes - 1)]])
         with _NETWORK:
-            probabilities, valid = predict_window(raw, model, self.radiometry, self.dtype)
+            probabilities, valid = predict_window(raw, network, self.nodata)
         probabilities = probabilities[:, *core]
         probabilities[:, ~valid[core]] = np.nan
         best = np.where(valid[core], self.codes[probabilities.argmax(0)], float(UNLABELLED))

@@ -15,6 +15,7 @@ from hsi_pipeline import inference
 from hsi_pipeline.classes import make_scheme, scheme_from_attrs
 from hsi_pipeline.cube import grid_of, make_cube, pixel_grid
 from hsi_pipeline.errors import InputError
+from hsi_pipeline.estimators import fit_estimator, is_estimator
 from hsi_pipeline.inference import classify_cube, resolve_precision
 from hsi_pipeline.models import build_model
 from hsi_pipeline.spectra import bands_for_model
@@ -31,6 +32,8 @@ NETWORKS = {  # all of the smallest kernels that still have a halo
     "relu": ("hyperloopnet", {"kernels": [3], "window": 5, "width": 4, "gate": "relu"}),
     "no attention": ("hyperloopnet-no-attention", {"kernels": [3], "window": 3, "width": 4}),
     "spectral": ("spectral", {"width": 6}),
+    "fusion": ("hyperloopnet-fusion", {"window": 3, "width": 4, "components": 3, "centers": 9}),
+    "forest": ("random_forest", {"n_estimators": 5}),
 }
 
 
@@ -38,6 +41,12 @@ def network(name="sigmoid"):
     """A small network with random statistics whose maps hold several classes."""
     torch.manual_seed(5)
     architecture, arguments = NETWORKS[name]
+    spectra = torch.rand(60, BANDS) / 2
+    classes = spectra.mul(torch.tensor([[1.0, -1.0, 1.0, -1.0]])).sum(1).argsort().argsort() // 20
+    if is_estimator(architecture):
+        return fit_estimator(
+            architecture, spectra.numpy(), classes.numpy(), len(SCHEME), settings=arguments
+        )[0].eval()
     model = build_model(architecture, BANDS, len(SCHEME), **arguments)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -45,6 +54,9 @@ def network(name="sigmoid"):
             nn.init.uniform_(module.running_var, 0.2, 0.5)
     model.eval().band_mean.fill_(0.25)
     model.band_std.fill_(0.15)
+    if name == "fusion":
+        model.start(spectra, classes)
+        return model
     with torch.no_grad():  # equal shares of the classes, with confidence
         scores = model(torch.rand(1, BANDS, 40, 40) / 2)
         factor = 2 / scores.std((0, 2, 3))
@@ -53,6 +65,18 @@ def network(name="sigmoid"):
         )
         model.classifier.bias.data.sub_(scores.mean((0, 2, 3))).mul_(factor)
     return model
+
+
+class Watched(nn.Module):
+    """A network that is not known by its class, so that it runs as it is, and says how often."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.halo, self.runs = model, model.halo, []
+
+    def forward(self, x, valid=None):
+        self.runs.append(tuple(x.shape[2:]))
+        return self.model(x, valid)
 
 
 class Scene:
@@ -369,9 +393,8 @@ def test_building_the_graph_reads_nothing(holes):
 
 def test_the_network_runs_once_a_tile_for_all_variables_together(monkeypatch):
     monkeypatch.setattr(inference, "TILE", 16)
-    array, model = random_scene(64, 40), network()
-    runs = []
-    model.register_forward_hook(lambda _, inputs, __: runs.append(tuple(inputs[0].shape[2:])))
+    array, model = random_scene(64, 40), Watched(network())
+    runs = model.runs
     lazy = classify_cube(
         cube_of(array), model, SCHEME, bands=(0, 1, 2, 3), chunk=32, probabilities=True
     )
@@ -385,11 +408,9 @@ def test_the_network_runs_once_a_tile_for_all_variables_together(monkeypatch):
 
 def test_the_network_does_not_run_where_nothing_is_valid(monkeypatch):
     monkeypatch.setattr(inference, "TILE", 10)
-    array, model = random_scene(40, 40, holes="half"), network()
-    runs = []
-    model.register_forward_hook(lambda *_: runs.append(1))
+    array, model = random_scene(40, 40, holes="half"), Watched(network())
     found = classify(cube_of(array), model)
-    assert len(runs) == 4 * 2
+    assert len(model.runs) == 4 * 2
     assert_is(found, *by_hand(array, model))
 
 
