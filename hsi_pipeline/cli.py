@@ -47,6 +47,9 @@ PixelCoordinates = Annotated[
     bool, typer.Option("--pixel-coordinates", help="Accept a scene without georeference.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
+Restart = Annotated[
+    bool, typer.Option("--restart", help="Throw away what an interrupted run has done.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show only results and errors.")]
 Scheduler = Annotated[
     str | None, typer.Option(help="Address of a running Dask scheduler, tcp://HOST:PORT.")
@@ -273,9 +276,10 @@ def classify(
     tolerance_nm: Tolerance = None,
     pixel_coordinates: PixelCoordinates = False,
     overwrite: Overwrite = False,
+    restart: Restart = False,
     quiet: Quiet = False,
 ) -> None:
-    """Classify a scene."""
+    """Classify a scene; a call that was interrupted goes on where it stopped."""
     from hsi_pipeline.commands.classify import classify
     from hsi_pipeline.commands.terminal import Terminal
 
@@ -291,6 +295,7 @@ def classify(
         tolerance_nm=tolerance_nm,
         pixel_coordinates=pixel_coordinates,
         overwrite=overwrite,
+        restart=restart,
         terminal=Terminal(quiet=quiet),
     )
 
@@ -325,13 +330,20 @@ def run(
     workflow: Annotated[Path, typer.Argument(help="Workflow file, YAML.")],
     scheduler: Scheduler = None,
     overwrite: Overwrite = False,
+    restart: Restart = False,
     quiet: Quiet = False,
 ) -> None:
     """Run all steps of a workflow file."""
     from hsi_pipeline.commands.run import run
     from hsi_pipeline.commands.terminal import Terminal
 
-    run(workflow, scheduler=scheduler, overwrite=overwrite, terminal=Terminal(quiet=quiet))
+    run(
+        workflow,
+        scheduler=scheduler,
+        overwrite=overwrite,
+        restart=restart,
+        terminal=Terminal(quiet=quiet),
+    )
 
 
 def main() -> None:
@@ -343,7 +355,7 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as error:
         if error.code == _INTERRUPTED:
-            typer.echo("stopped; nothing unfinished was left behind", err=True)
+            typer.echo("stopped; nothing unfinished stands under its final name", err=True)
         raise
     except OSError as error:
         if os.environ.get("HSI_PIPELINE_DEBUG"):

@@ -29,6 +29,8 @@ from hsi_pipeline.commands.polygonize import polygonize
 from hsi_pipeline.commands.run import run
 from hsi_pipeline.commands.train import train
 from hsi_pipeline.models import build_model
+from hsi_pipeline.publish import unfinished
+from hsi_pipeline.publish.zarr import fill_store
 
 REAL = Path(__file__).parents[1].parent / "shared" / "data" / "enmap_potsdam"
 COLUMNS = ("--label-column", "code", "--name-column", "name")
@@ -561,26 +563,78 @@ def wait_for(process, happened, seconds=60):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("suffix", [".zarr", ".tif"])
-def test_ctrl_c_while_classifying_leaves_nothing_behind(tiny, model, tmp_path, suffix):
+def test_after_ctrl_c_the_same_command_goes_on_and_no_other(cli, tiny, model, tmp_path):
     # an untrained network that takes about half a second for each of 35 chunks
     _, card = load_checkpoint(model)
     slow = replace(card, architecture="hyperloopnet", halo=37)
-    save_checkpoint(tmp_path / "slow.safetensors", build_model("hyperloopnet", 9, 3), slow)
+    for name in ("slow", "other"):
+        network = build_model("hyperloopnet", 9, 3)
+        save_checkpoint(tmp_path / f"{name}.safetensors", network, slow)
     scene = write_scene(tmp_path / "large.tif", np.tile(tiny.pixels, (1, 5, 8)))
     out = tmp_path / "out"
     out.mkdir()
-    process = start(
-        "classify", scene, tmp_path / "slow.safetensors", "--out", out / f"map{suffix}",
-        "--chunk", 48, "--device", "cpu",
-    )  # fmt: skip
+
+    def classify(network, name, *more, chunk=48):
+        return (
+            "classify", scene, tmp_path / f"{network}.safetensors", "--out", out / name,
+            "--chunk", chunk, "--device", "cpu", *more,
+        )  # fmt: skip
+
+    process = start(*classify("slow", "map.zarr"))
     wait_for(process, lambda: any(out.glob(".map.*/**/class/[0-9]*")))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "stopped; nothing unfinished was left behind" in err
+    assert "what is done is kept: the same command goes on, --restart begins anew" in err
+    assert "stopped; nothing unfinished stands under its final name" in err
     assert "Traceback" not in err
-    assert list(out.iterdir()) == []
+    assert [file.name for file in out.iterdir()] == [".map.zarr.unfinished"]
+
+    for command, words in (
+        (classify("other", "map.zarr"), "its model was "),
+        (classify("slow", "map.zarr", chunk=40), "its chunk was 48 x 48, now 40 x 40; --restart"),
+        (classify("slow", "map.zarr", "--probabilities"), "its variables was class, confidence, "),
+    ):
+        code, _, err = cli(*command)
+        assert code == 2
+        assert words in err, err
+    code, _, err = cli(*classify("slow", "map.zarr"))
+    assert code == 0, err
+    code, _, err = cli(*classify("slow", "whole.zarr"))
+    assert code == 0, err
+    assert [file.name for file in sorted(out.iterdir())] == ["map.zarr", "whole.zarr"]
+    first, second = (
+        {
+            str(file.relative_to(out / name)): file.read_bytes()
+            for file in (out / name).rglob("*")
+            if file.is_file()
+        }
+        for name in ("map.zarr", "whole.zarr")
+    )
+    assert first == second
+
+
+def test_a_scene_that_changes_while_it_is_read_gives_no_map(
+    cli, tiny, model, tmp_path, monkeypatch
+):
+    scene = shutil.copy(tiny.path, tmp_path / "scene.tif")
+
+    def read_and_change(*arguments, **options):
+        Path(scene).touch()
+        return fill_store(*arguments, **options)
+
+    monkeypatch.setattr(unfinished, "fill_store", read_and_change)
+    command = ("classify", scene, model, "--out", tmp_path / "map.zarr", "--device", "cpu")
+    code, _, err = cli(*command)
+    assert code == 2
+    assert f"{scene} changed while it was read" in err
+    assert not (tmp_path / "map.zarr").exists()
+    monkeypatch.undo()
+    code, _, err = cli(*command)
+    assert code == 2
+    assert "its scene's time was " in err
+    code, _, err = cli(*command, "--restart")
+    assert code == 0, err
 
 
 def test_ctrl_c_while_training_leaves_nothing_behind(tiny, tmp_path):

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from dask.base import tokenize
 
 from hsi_pipeline import __version__
 from hsi_pipeline.checkpoint import checkpoint_hash, load_checkpoint
 from hsi_pipeline.commands.messages import about, describe_wavelengths
 from hsi_pipeline.commands.scheduling import choose_device, computing
 from hsi_pipeline.commands.terminal import Terminal
-from hsi_pipeline.cube import wavelengths_of
+from hsi_pipeline.cube import grid_of, wavelengths_of
+from hsi_pipeline.errors import InputError
 from hsi_pipeline.inference import classify_cube
 from hsi_pipeline.model_card import ModelCard
 from hsi_pipeline.publish import MAP_WRITERS, check_target, open_class_map, write_class_map
 from hsi_pipeline.scene import open_scene
+from hsi_pipeline.scene.files import file_stamp
 from hsi_pipeline.spectra import bands_for_model
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def classify(
@@ -34,9 +40,13 @@ def classify(
     tolerance_nm: float | None = None,
     pixel_coordinates: bool = False,
     overwrite: bool = False,
+    restart: bool = False,
     terminal: Terminal | None = None,
 ) -> list[Path]:
     """Classify a scene and write the class map.
+
+    What is done survives an error, Ctrl-C and a crash: the same call goes on with what is missing,
+    and the map is the one that an uninterrupted call gives.
 
     Args:
         scene: Scene file.
@@ -50,6 +60,7 @@ def classify(
         tolerance_nm: How far a band may lie from the model's; None: what its card says.
         pixel_coordinates: Accept a scene without georeference.
         overwrite: Replace an existing map.
+        restart: Throw away what an interrupted call for the same map has done.
         terminal: Where to report.
 
     Returns:
@@ -61,7 +72,7 @@ def classify(
     terminal = terminal or Terminal(quiet=True)
     check_target(out, overwrite=overwrite, suffixes=MAP_WRITERS)
     chosen_device = choose_device(device)
-    class_map = open_and_classify(
+    class_map, _, reading = open_and_classify(
         scene,
         model,
         chunk=chunk,
@@ -71,11 +82,55 @@ def classify(
         tolerance_nm=tolerance_nm,
         pixel_coordinates=pixel_coordinates,
         terminal=terminal,
-    )[0]
+    )
+    stamp = file_stamp(os.fspath(scene))
+
+    def check_source() -> None:
+        if file_stamp(os.fspath(scene)) != stamp:
+            raise InputError(
+                f"{scene} changed while it was read, so the map would mix two scenes; when it is "
+                "complete, run again with --restart"
+            )
+
     with computing(terminal, "classifying", scheduler):
-        written = write_class_map(class_map, out, overwrite=overwrite)
+        try:
+            written = write_class_map(
+                class_map,
+                out,
+                overwrite=overwrite,
+                job=_job(class_map, stamp, reading, device=chosen_device),
+                restart=restart,
+                check_source=check_source,
+            )
+        except KeyboardInterrupt:
+            terminal.say("what is done is kept: the same command goes on, --restart begins anew")
+            raise
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise InputError(
+                f"no room left to write {out} ({error.strerror}); what is done is kept: make room "
+                "and run the same command again"
+            ) from error
     report_map(terminal, written[0])
     return written
+
+
+def _job(class_map: xr.Dataset, stamp: str, reading: str, *, device: str) -> dict[str, str]:
+    """Return what the bytes of a class map depend on, by names that a user understands."""
+    path, time_ns, size = stamp.rsplit(":", 2) if stamp.count(":") > 1 else (stamp, "", "")
+    return {
+        "scene": path,
+        "scene's time": time_ns,
+        "scene's size": size,
+        "model": str(class_map.attrs["model_sha256"]),
+        "precision": str(class_map.attrs["precision"]),
+        "device": device.partition(":")[0],
+        "chunk": " x ".join(map(str, class_map["class"].data.chunksize)),
+        "variables": ", ".join(map(str, class_map.data_vars)),
+        "software": str(class_map.attrs["software"]),
+        "bands, radiometry or grid": reading,
+    }
 
 
 def open_and_classify(
@@ -89,13 +144,14 @@ def open_and_classify(
     tolerance_nm: float | None,
     pixel_coordinates: bool,
     terminal: Terminal,
-) -> tuple[xr.Dataset, ModelCard]:
+) -> tuple[xr.Dataset, ModelCard, str]:
     """Open a scene and a model and join them to a lazy class map.
 
     Args: as `classify`, with a device that is there.
 
     Returns:
-        The class map, with the attributes that say where it comes from, and the model's card.
+        The class map, with the attributes that say where it comes from; the model's card; and a
+        text that changes with the bands that are read, their radiometry, and the grid.
 
     Raises:
         InputError: They do not fit together.
@@ -127,7 +183,10 @@ def open_and_classify(
         "precision": precision,
         "band_matching": "wavelength" if card.wavelengths else "file order, no wavelengths",
     }
-    return class_map, card
+    grid = grid_of(cube)
+    read = [cube.attrs[key] for key in ("scene_id", "scale", "offset", "nodata")]
+    reading = tokenize(bands, read, cube.shape, str(cube.dtype), tuple(grid.affine), str(grid.crs))
+    return class_map, card, reading
 
 
 def report_map(terminal: Terminal, path: Path) -> None:

@@ -75,7 +75,7 @@ def evaluate(
     terminal = terminal or Terminal(quiet=True)
     if out is not None:
         check_target(out, overwrite=overwrite, suffixes=(".json",))
-    class_map, card = open_and_classify(
+    class_map, card, _ = open_and_classify(
         scene,
         model,
         chunk=chunk,

@@ -26,6 +26,7 @@ def run(
     *,
     scheduler: str | None = None,
     overwrite: bool = False,
+    restart: bool = False,
     terminal: Terminal | None = None,
 ) -> list[Path]:
     """Run the steps of a workflow file: train, evaluate, classify, polygonize.
@@ -34,6 +35,8 @@ def run(
         workflow: YAML file; see `config.Workflow`.
         scheduler: Address of a running Dask scheduler; None computes in this process.
         overwrite: Replace results of an earlier run.
+        restart: Classify anew, though an interrupted run has begun; with a new model that goes
+            without saying.
         terminal: Where to report.
 
     Returns:
@@ -97,7 +100,13 @@ def run(
     if settings.classify:
         options = settings.classify.model_dump(exclude={"formats"})
         written += classify(
-            settings.scene, model, maps[0], scheduler=scheduler, **options, **common
+            settings.scene,
+            model,
+            maps[0],
+            scheduler=scheduler,
+            restart=restart or settings.train is not None,
+            **options,
+            **common,
         )
         for target in maps[1:]:  # the same map in another format, not computed again
             with computing(terminal, f"writing {target.name}", None):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,10 +17,15 @@ import xarray as xr
 
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.publish.cog import open_raster, write_cog
-from hsi_pipeline.publish.zarr import open_store, write_store
+from hsi_pipeline.publish.unfinished import working_on
+from hsi_pipeline.publish.zarr import open_store
 
-MAP_WRITERS = {".zarr": write_store, ".tif": write_cog, ".tiff": write_cog}
-"""Suffixes of class maps and what writes them."""
+MAP_WRITERS: dict[str, Callable[[Path, Path], None] | None] = {
+    ".zarr": None,
+    ".tif": write_cog,
+    ".tiff": write_cog,
+}
+"""Suffixes of class maps, and what makes them of a finished Zarr store, if that is not enough."""
 
 POLYGON_SUFFIXES = (".gpkg", ".geojson", ".fgb")
 """Suffixes of polygons, all written by `publish.vector`."""
@@ -39,7 +44,13 @@ _STORE_MARKS = (".zgroup", ".zmetadata", ".zarray", "zarr.json")
 
 
 def write_class_map(
-    dataset: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = False
+    dataset: xr.Dataset,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    job: Mapping[str, str] | None = None,
+    restart: bool = False,
+    check_source: Callable[[], None] = lambda: None,
 ) -> list[Path]:
     """Compute and write a class map, each of its chunks computed once.
 
@@ -49,20 +60,32 @@ def write_class_map(
             optional. Lazy; computed by the Dask scheduler that is active.
         path: Target with a suffix of `MAP_WRITERS`.
         overwrite: Replace an existing target, which stays until the new one is complete.
+        job: All that the map depends on, by name. After an error or a crash, the same job goes on
+            with what is there. None keeps nothing.
+        restart: Begin anew, though the job could go on.
+        check_source: Called when all chunks are there; raises if they cannot be trusted.
 
     Returns:
         The files written, the class map first.
 
     Raises:
-        InputError: As `check_target`, or the dataset is no class map.
+        InputError: As `check_target`, the dataset is no class map, another job has begun the same
+            target, or another process is at work on it.
     """
     path = Path(path)
     check_target(path, overwrite=overwrite, suffixes=MAP_WRITERS)
     if "class" not in dataset or dataset["class"].dtype != "uint8":
         raise InputError(f"cannot write {path}: the dataset has no variable 'class' of type uint8")
-    with staged(path) as target:
-        MAP_WRITERS[path.suffix.lower()](dataset, target)
-        names = [file.name for file in _main_first(target)]
+    with working_on(path, job, restart=restart) as work:
+        work.fill(dataset)
+        check_source()
+        convert = MAP_WRITERS[path.suffix.lower()]
+        if convert is None:
+            _replace(work.store, path)
+            return [path]
+        with staged(path) as target:
+            convert(work.store, target)
+            names = [file.name for file in _main_first(target)]
     return [path.parent / name for name in names]
 
 

@@ -32,7 +32,7 @@ from hsi_pipeline.classes import (
 from hsi_pipeline.cube import grid_of, pixel_grid
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.publish.style import raster_qml
-from hsi_pipeline.publish.zarr import PROBABILITY_STEPS, open_store, write_store
+from hsi_pipeline.publish.zarr import PROBABILITY_STEPS, open_store
 
 _TILE = 512
 _CHUNK = 2048
@@ -45,28 +45,26 @@ _COG = {
 }
 
 
-def write_cog(dataset: xr.Dataset, path: Path) -> None:
-    """Compute a class map and write it as GeoTIFFs, in one Dask compute.
+def write_cog(store: Path, path: Path) -> None:
+    """Write a finished Zarr store as GeoTIFFs.
 
-    The chunks go to a temporary Zarr store first: one GeoTIFF cannot be written by the processes
-    of a Dask cluster, and GDAL's COG driver copies from a finished raster anyway.
+    Chunks always go to a Zarr store first: one GeoTIFF cannot be written by the processes of a Dask
+    cluster, nor half of it be kept, and GDAL's COG driver copies from a finished raster anyway.
 
     Args:
-        dataset: Class map as described at `publish.write_class_map`.
+        store: Class map as `publish.zarr` stores it.
         path: The class map's file. Beside it, with its stem as NAME: `NAME_confidence.tif`,
             `NAME_probability.tif` (254 = 1.0), `NAME.tif.aux.xml` (category names), `NAME.qml`.
     """
-    grid = grid_of(dataset)
-    scheme = scheme_from_attrs(dataset["class"].attrs)
+    stored = open_store(store, raw=True)
+    grid = grid_of(stored)
+    scheme = scheme_from_attrs(stored["class"].attrs)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, _pixel_grids_allowed():
-        store = Path(folder) / "map.zarr"
-        write_store(dataset, store)
-        stored = open_store(store, raw=True)
         for name in ("confidence", "probability", "class"):
             if name not in stored:
                 continue
             plain = Path(folder) / f"{name}.tif"
-            _write_plain(stored[name], plain, grid, scheme, dataset.attrs)
+            _write_plain(stored[name], plain, grid, scheme, stored.attrs)
             target = path if name == "class" else _beside(path, name)
             # the most frequent class of 2 x 2 pixels, the mean of numbers
             resampling = "MODE" if name == "class" else "AVERAGE"
