@@ -494,11 +494,12 @@ def test_the_grid_is_the_scene_s(grid):
     assert_is(found, *by_hand(array, model))
 
 
-@pytest.mark.parametrize(("chunk", "side"), [(5, 5), (16, 16), (17, 32), (40, 48), (None, 16)])
+@pytest.mark.parametrize(("chunk", "side"), [(5, 5), (16, 16), (17, 32), (40, 48), (None, 64)])
 def test_chunks_group_whole_tiles(monkeypatch, chunk, side):
     monkeypatch.setattr(inference, "TILE", 16)
+    monkeypatch.setattr(inference, "CHUNK", 56)
     found = classify_cube(
-        cube_of(random_scene(60, 60)), network(), SCHEME, bands=(0, 1, 2, 3), chunk=chunk
+        cube_of(random_scene(70, 70)), network(), SCHEME, bands=(0, 1, 2, 3), chunk=chunk
     )
     assert found["class"].data.chunks[0][0] == side
 

@@ -1,6 +1,7 @@
 """Time and peak memory of mapping a large scene, each run in a process of its own.
 
-    python benchmarks/mapping.py [--size 2000] [--bands 224] [--chunk 512] [--precision float32]
+    python benchmarks/inference/mapping.py [--size 2000] [--bands 224] [--chunk 512]
+        [--precision float32 bfloat16]
 
 Makes a random int16 scene (tiled GeoTIFF) and an untrained HyperLoopNet with all its default
 settings in a temporary folder, then runs `hsi-pipeline classify`. The map means nothing, the
