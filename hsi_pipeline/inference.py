@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -33,6 +34,8 @@ cache: with 512, the published network takes twice as long (benchmarks/inference
 CHUNK = 512
 """Side of a chunk unless the user says otherwise."""
 PRECISIONS = ("float32", "bfloat16", "auto")
+
+_PAUSES_S = (0.2, 1.0)  # before a window that could not be read is tried again
 
 # One network pass at a time in a process: it uses all cores or the whole GPU by itself, and
 # meanwhile the other Dask threads read and write.
@@ -185,11 +188,27 @@ class _ChunkTasks:
         return tuple(sizes)
 
     def read(self, *, block_info: dict) -> np.ndarray:
-        """Read a chunk with its halo."""
+        """Read a chunk with its halo; a fault that passes is waited for.
+
+        Raises:
+            InputError: Names the window that cannot be read.
+        """
         starts = [index * self.side for index in block_info[None]["chunk-location"][1:]]
-        return self.reader(
-            *(self._grown(start, start + self.side, axis) for axis, start in enumerate(starts))
+        rows, columns = (
+            self._grown(start, start + self.side, axis) for axis, start in enumerate(starts)
         )
+        for pause in (*_PAUSES_S, None):
+            try:
+                return self.reader(rows, columns)
+            except (InputError, OSError) as error:
+                if pause is None:
+                    raise InputError(
+                        f"rows {rows.start} to {rows.stop - 1}, columns {columns.start} to "
+                        f"{columns.stop - 1} cannot be read, tried {len(_PAUSES_S) + 1} times: "
+                        f"{error}"
+                    ) from error
+                time.sleep(pause)
+        raise AssertionError  # the last turn returns or raises
 
     def predict(self, raw: np.ndarray, network: nn.Module, *, block_info: dict) -> np.ndarray:
         """Predict a chunk tile by tile; returns (planes, y, x) float32."""

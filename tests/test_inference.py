@@ -431,6 +431,35 @@ def test_each_chunk_reads_its_window_and_halo_and_nothing_else(monkeypatch):
     assert len(source.windows) == 4 * 3
 
 
+class Flaky(Scene):
+    """A source whose windows fail, each some times, or for ever."""
+
+    def __init__(self, array, failures):
+        super().__init__(array)
+        self.failures = failures
+
+    def __getitem__(self, key):
+        window = super().__getitem__(key)
+        if self.windows.count(key) <= self.failures:
+            raise OSError("the network share is gone")
+        return window
+
+
+def test_a_fault_that_passes_is_waited_for(monkeypatch):
+    monkeypatch.setattr(inference, "_PAUSES_S", (0.0, 0.0))
+    array, model = random_scene(20, 20), network()
+    found = classify(cube_of(array, source=Flaky(array, 2)), model, chunk=10)
+    assert_is(found, *by_hand(array, model))
+
+
+def test_a_window_that_cannot_be_read_is_named(monkeypatch):
+    monkeypatch.setattr(inference, "_PAUSES_S", (0.0, 0.0))
+    array, model = random_scene(20, 40), network("spectral")
+    words = "rows 0 to 19, columns 0 to 39 cannot be read, tried 3 times: the network share is gone"
+    with pytest.raises(InputError, match=words):
+        classify(cube_of(array, source=Flaky(array, 3)), model)
+
+
 def test_maps_of_different_scenes_models_and_settings_can_be_computed_together(monkeypatch):
     """Their tasks must not be taken for each other."""
     monkeypatch.setattr(inference, "TILE", 12)

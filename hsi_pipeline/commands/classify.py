@@ -20,6 +20,7 @@ from hsi_pipeline.errors import InputError
 from hsi_pipeline.inference import classify_cube
 from hsi_pipeline.model_card import ModelCard
 from hsi_pipeline.publish import MAP_WRITERS, check_target, open_class_map, write_class_map
+from hsi_pipeline.publish.unfinished import unfinished_folder
 from hsi_pipeline.scene import open_scene
 from hsi_pipeline.scene.files import file_stamp
 from hsi_pipeline.spectra import bands_for_model
@@ -102,8 +103,11 @@ def classify(
                 restart=restart,
                 check_source=check_source,
             )
-        except KeyboardInterrupt:
-            terminal.say("what is done is kept: the same command goes on, --restart begins anew")
+        except (KeyboardInterrupt, InputError):
+            if unfinished_folder(Path(out)).exists():
+                terminal.say(
+                    "what is done is kept: the same command goes on, --restart begins anew"
+                )
             raise
         except OSError as error:
             if error.errno not in _FULL:

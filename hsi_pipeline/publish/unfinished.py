@@ -84,6 +84,11 @@ class Unfinished:
         return (self.folder / _JOB).exists() and self.store.exists() and self.ledger.exists()
 
 
+def unfinished_folder(path: Path) -> Path:
+    """Return where a class map lies until it is complete."""
+    return path.with_name(f".{path.name}.unfinished")
+
+
 @contextmanager
 def working_on(
     path: Path, job: Mapping[str, str] | None, *, restart: bool = False
@@ -102,7 +107,7 @@ def working_on(
     Raises:
         InputError: Another process is at work on the same target, or another job has begun it.
     """
-    folder = path.with_name(f".{path.name}.unfinished")
+    folder = unfinished_folder(path)
     with _locked(folder, path):
         work = Unfinished(folder, job or {})
         if restart or job is None:
