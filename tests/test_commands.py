@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -290,6 +291,49 @@ def test_a_dask_cluster_gives_the_same_map(tiny, model, zarr_map, tmp_path):
             scheduler=cluster.scheduler_address,
         )  # fmt: skip
     np.testing.assert_array_equal(classes_of(tmp_path / "map.zarr"), classes_of(zarr_map))
+
+
+def test_a_killed_worker_costs_no_chunk_of_the_map(tiny, model, tmp_path):
+    from distributed import LocalCluster
+
+    # an untrained network that takes a moment for each of 16 chunks
+    _, card = load_checkpoint(model)
+    network = build_model("hyperloopnet", 9, 3)
+    save_checkpoint(
+        tmp_path / "slow.safetensors", network, replace(card, architecture="hyperloopnet", halo=37)
+    )
+    scene = write_scene(tmp_path / "large.tif", np.tile(tiny.pixels, (1, 4, 4)))
+    arguments = {"chunk": 48, "device": "cpu"}
+    killed = []
+
+    def kill_one(cluster, ledger):
+        limit = time.monotonic() + 60
+        while time.monotonic() < limit and not killed:
+            if any(ledger.glob("c/*/*")):
+                worker = next(iter(cluster.workers.values()))
+                killed.append(worker.pid)
+                os.kill(worker.pid, signal.SIGKILL)
+            time.sleep(0.01)
+
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
+        ledger = tmp_path / ".map.zarr.unfinished" / "done.zarr"
+        watcher = threading.Thread(target=kill_one, args=(cluster, ledger))
+        watcher.start()
+        classify(
+            scene, tmp_path / "slow.safetensors", tmp_path / "map.zarr",
+            scheduler=cluster.scheduler_address, **arguments,
+        )  # fmt: skip
+        watcher.join()
+    assert killed, "the map was done before a worker could be killed"
+    classify(scene, tmp_path / "slow.safetensors", tmp_path / "whole.zarr", **arguments)
+    with (
+        xr.open_zarr(tmp_path / "map.zarr") as found,
+        xr.open_zarr(tmp_path / "whole.zarr") as whole,
+    ):
+        np.testing.assert_array_equal(found["class"], whole["class"])
+        np.testing.assert_allclose(found["confidence"], whole["confidence"], atol=1e-5)
 
 
 # --- evaluate -----------------------------------------------------------------------------------
