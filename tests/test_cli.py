@@ -16,6 +16,7 @@ import rasterio
 import torch
 import yaml
 from conftest import NM, TRANSFORM, class_field, field_polygons, make_pixels, write_scene
+from distributed import Client, LocalCluster
 from safetensors.torch import save_file
 
 from hsi_pipeline import __version__
@@ -418,6 +419,31 @@ def test_a_scheduler_that_does_not_answer(refused, tiny, model, out, monkeypatch
         message = refused("classify", tiny.path, model, "--out", out / "map.zarr",
                           "--scheduler", address)  # fmt: skip
     says(message, f"no Dask scheduler answers at {address}", "--scheduler")
+
+
+def test_workers_of_another_version_are_refused(refused, tiny, model, out, tmp_path):
+    older = tmp_path / "packages" / "hsi_pipeline-0.0.1.dist-info" / "METADATA"
+    older.parent.mkdir(parents=True)
+    older.write_text("Metadata-Version: 2.1\nName: hsi-pipeline\nVersion: 0.0.1\n")
+    options = {"n_workers": 0, "processes": False, "protocol": "tcp", "dashboard_address": None}
+    with LocalCluster(**options) as cluster:
+        address = cluster.scheduler_address
+        process = subprocess.Popen(
+            [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny",
+             "--no-dashboard"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(older.parents[1])},
+        )  # fmt: skip
+        try:
+            with Client(address, set_as_default=False) as client:
+                client.wait_for_workers(1, timeout=60)
+            message = refused("classify", tiny.path, model, "--out", out / "map.zarr",
+                              "--scheduler", address)  # fmt: skip
+        finally:
+            process.terminate()
+            process.wait()
+    words = f"has hsi_pipeline 0.0.1, this program {__version__}"
+    says(message, words, "start the workers in the same environment")
 
 
 def test_the_wait_for_a_scheduler_is_short():

@@ -19,6 +19,7 @@ from hsi_pipeline.errors import InputError
 # One thread predicts with all cores while the other reads ahead or writes. Each holds a chunk: a
 # third thread took another gigabyte and was no faster.
 _THREADS = 2
+_PACKAGES = ("hsi_pipeline", "torch", "numpy", "zarr", "dask", "distributed")
 _CONNECT_TIMEOUT = "15s"
 _SCHEMES = ("tcp", "tls", "ucx", "ws", "wss")
 
@@ -33,7 +34,8 @@ def computing(terminal: Terminal, label: str, scheduler: str | None) -> Iterator
         scheduler: Address of a running Dask scheduler; None for threads of this process.
 
     Raises:
-        InputError: No scheduler answers at the address, or it is none.
+        InputError: No scheduler answers at the address, it is none, or its workers are of other
+            versions.
     """
     if scheduler is None:
         with (
@@ -59,8 +61,27 @@ def computing(terminal: Terminal, label: str, scheduler: str | None) -> Iterator
         workers = len(client.scheduler_info()["workers"])
         if not workers:
             raise InputError(f"the scheduler at {scheduler} has no workers; start 'dask worker'")
+        _check_versions(client)
         terminal.say(f"{label}: {workers} workers, dashboard {client.dashboard_link}")
         yield
+
+
+def _check_versions(client: Any) -> None:
+    """Refuse workers that would compute something else, or fail with a riddle.
+
+    Raises:
+        InputError: Names the worker and the package.
+    """
+    versions = client.get_versions(packages=list(_PACKAGES))
+    own = versions["client"]["packages"]
+    for address, worker in versions["workers"].items():
+        for name in _PACKAGES:
+            found = worker["packages"].get(name)
+            if found != own[name]:
+                raise InputError(
+                    f"the worker at {address} has {name} {found or 'not installed'}, this program "
+                    f"{own[name]}; start the workers in the same environment"
+                )
 
 
 def _check_address(scheduler: str) -> None:
