@@ -54,6 +54,10 @@ class Unfinished:
             create_store(dataset, self.store, self.ledger)
             draft = self.folder / f"{_JOB}.new"
             draft.write_text(json.dumps(dict(self.job)), encoding="utf-8")
+            if hasattr(
+                os, "sync"
+            ):  # so that a job's name never outlives a power cut without a store
+                os.sync()
             os.replace(draft, self.folder / _JOB)
         fill_store(dataset, self.store, self.ledger)
 
