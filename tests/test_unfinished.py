@@ -156,7 +156,18 @@ def test_a_source_that_changed_is_no_finished_map(tmp_path):
 
     with pytest.raises(InputError, match="it changed"):
         write(path, Chunks(), check_source=changed)
-    assert not path.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null"])
+def test_a_job_that_cannot_be_read_is_begun_anew(tmp_path, whole, text):
+    path, chunks = tmp_path / "map.zarr", Chunks()
+    with pytest.raises(ValueError, match="stop"):
+        write(path, Chunks(after=9, error=ValueError("stop")))
+    (hidden(path) / "job.json").write_text(text)
+    write(path, chunks)
+    assert len(chunks.seen) == CHUNKS
+    assert content(path) == whole
 
 
 def test_an_older_map_stays_until_the_new_one_is_complete(tmp_path, whole):

@@ -20,7 +20,6 @@ from hsi_pipeline.errors import InputError
 from hsi_pipeline.inference import classify_cube
 from hsi_pipeline.model_card import ModelCard
 from hsi_pipeline.publish import MAP_WRITERS, check_target, open_class_map, write_class_map
-from hsi_pipeline.publish.unfinished import unfinished_folder
 from hsi_pipeline.scene import open_scene
 from hsi_pipeline.scene.files import file_stamp
 from hsi_pipeline.spectra import bands_for_model
@@ -87,10 +86,14 @@ def classify(
     stamp = file_stamp(os.fspath(scene))
 
     def check_source() -> None:
-        if file_stamp(os.fspath(scene)) != stamp:
+        try:
+            same = file_stamp(os.fspath(scene)) == stamp
+        except OSError:
+            same = False
+        if not same:
             raise InputError(
-                f"{scene} changed while it was read, so the map would mix two scenes; when it is "
-                "complete, run again with --restart"
+                f"{scene} changed or went while it was read; a map would mix two scenes, so "
+                "nothing was kept: run again when the scene is complete"
             )
 
     with computing(terminal, "classifying", scheduler):
@@ -103,19 +106,15 @@ def classify(
                 restart=restart,
                 check_source=check_source,
             )
-        except (KeyboardInterrupt, InputError):
-            if unfinished_folder(Path(out)).exists():
-                terminal.say(
-                    "what is done is kept: the same command goes on, --restart begins anew"
-                )
+        except BaseException as error:
+            for note in getattr(error, "__notes__", ()):
+                terminal.say(note)
+            if isinstance(error, OSError) and error.errno in _FULL:
+                raise InputError(
+                    f"no room left to write {out} ({error.strerror}); make room and run the same "
+                    "command again"
+                ) from error
             raise
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            raise InputError(
-                f"no room left to write {out} ({error.strerror}); what is done is kept: make room "
-                "and run the same command again"
-            ) from error
     report_map(terminal, written[0])
     return written
 

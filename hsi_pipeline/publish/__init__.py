@@ -63,7 +63,8 @@ def write_class_map(
         job: All that the map depends on, by name. After an error or a crash, the same job goes on
             with what is there. None keeps nothing.
         restart: Begin anew, though the job could go on.
-        check_source: Called when all chunks are there; raises if they cannot be trusted.
+        check_source: Called when all chunks are there; raises InputError if they cannot be trusted,
+            and nothing is kept.
 
     Returns:
         The files written, the class map first.
@@ -78,7 +79,11 @@ def write_class_map(
         raise InputError(f"cannot write {path}: the dataset has no variable 'class' of type uint8")
     with working_on(path, job, restart=restart) as work:
         work.fill(dataset)
-        check_source()
+        try:
+            check_source()
+        except InputError:
+            work.clear()  # of two scenes, and of no use to the next run
+            raise
         convert = MAP_WRITERS[path.suffix.lower()]
         if convert is None:
             _replace(work.store, path)

@@ -22,6 +22,7 @@ from hsi_pipeline.errors import InputError
 from hsi_pipeline.publish.zarr import create_store, fill_store
 
 _JOB = "job.json"
+_KEPT = "what is done is kept: the same command goes on, --restart begins anew"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Unfinished:
         """
         if not self._begun():
             return
-        begun = json.loads((self.folder / _JOB).read_text(encoding="utf-8"))
+        begun = self._job_begun()
         for key in [*self.job, *begun]:
             if begun.get(key) != self.job.get(key):
                 raise InputError(
@@ -85,7 +86,15 @@ class Unfinished:
             shutil.rmtree(path, ignore_errors=True)
 
     def _begun(self) -> bool:
-        return (self.folder / _JOB).exists() and self.store.exists() and self.ledger.exists()
+        return bool(self._job_begun()) and self.store.exists() and self.ledger.exists()
+
+    def _job_begun(self) -> dict[str, str]:
+        """Return the job that the folder belongs to; empty where that cannot be told."""
+        try:
+            begun = json.loads((self.folder / _JOB).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+        return begun if isinstance(begun, dict) else {}
 
 
 def unfinished_folder(path: Path) -> Path:
@@ -116,12 +125,14 @@ def working_on(
         work = Unfinished(folder, job or {})
         if restart or job is None:
             work.clear()
+        work.check_job()
         try:
-            work.check_job()
             yield work
-        except BaseException:
+        except BaseException as error:
             if job is None or not work.store.exists():
                 shutil.rmtree(folder, ignore_errors=True)
+            else:
+                error.add_note(_KEPT)
             raise
         shutil.rmtree(folder, ignore_errors=True)
 
