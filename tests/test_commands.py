@@ -10,6 +10,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import geopandas as gpd
 import numpy as np
@@ -315,9 +316,14 @@ def test_a_killed_worker_costs_no_chunk_of_the_map(tiny, model, tmp_path):
                 os.kill(worker.pid, signal.SIGKILL)
             time.sleep(0.01)
 
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-    ) as cluster:
+    # Starting workers sets OMP_NUM_THREADS here too, and programs that later tests start inherit
+    # it: with another number of threads sums are rounded otherwise.
+    with (
+        patch.dict(os.environ),
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+    ):
         ledger = tmp_path / ".map.zarr.unfinished" / "done.zarr"
         watcher = threading.Thread(target=kill_one, args=(cluster, ledger))
         watcher.start()
