@@ -1,6 +1,7 @@
 """Prepared networks compute what the plain ones do: each identity in float64, on raw numbers."""
 
 import copy
+from itertools import product
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from hsi_pipeline.models import build_model, prepared
-from hsi_pipeline.models.prepared import prepare
+from hsi_pipeline.models.prepared import Sides, prepare
 
 BANDS, CLASSES, ROWS, COLUMNS = 7, 4, 19, 23
 FIELDS = {  # of what a network sees around a pixel
@@ -83,6 +84,29 @@ def test_the_scores_are_those_of_the_network(name, valid):
     assert expected.std() > 0.05
 
 
+@pytest.mark.parametrize("cut", [*product((False, True), repeat=4)])
+@pytest.mark.parametrize("valid", ["all", "some"])
+@pytest.mark.parametrize("name", FIELDS)
+def test_where_a_window_is_cut_its_halo_is_left_out_and_the_rest_is_the_same(name, valid, cut):
+    model = network(name)
+    halo = model.halo
+    random = np.random.default_rng(3)
+    rows, columns = 2 * halo + 6, 2 * halo + 9
+    raw = torch.from_numpy(random.integers(0, 4000, (BANDS, rows, columns)).astype(np.int16))
+    valid = None if valid == "all" else torch.from_numpy(random.random((rows, columns)) > 0.3)
+    cut = Sides(*cut)
+    kept = (
+        slice(halo * cut.top, rows - halo * cut.bottom),
+        slice(halo * cut.left, columns - halo * cut.right),
+    )
+    expected = plain(model, raw, valid)[:, *kept]
+    with torch.inference_mode():
+        found = prepare(model, SCALE, OFFSET, torch.float64)(raw, valid, cut)
+    assert found.shape == expected.shape
+    inside = None if valid is None else valid[kept]
+    torch.testing.assert_close(at(found, inside), at(expected, inside), rtol=1e-11, atol=1e-11)
+
+
 @pytest.mark.parametrize("name", FIELDS)
 def test_single_and_half_precision_stay_near(name):
     model, raw, valid = network(name), raw_numbers(), some_valid("some")
@@ -92,6 +116,20 @@ def test_single_and_half_precision_stay_near(name):
         found = run(prepare(model, SCALE, OFFSET, dtype), raw, valid)
         assert found.dtype == torch.float32
         assert float((at(found, valid) - expected).abs().max()) < tolerance * spread
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_half_precision_leaves_the_first_layer_as_it_is(name):
+    """Numbers near 3000 would be off by up to 8, and every band with them."""
+    model = network(name)
+    half, single = (prepare(model, SCALE, OFFSET, t) for t in (torch.bfloat16, torch.float32))
+    exact = dict(single.named_parameters()) | dict(single.named_buffers())
+    kept = [n for n in exact if n.startswith(("first.", "kernel.")) or n == "shares"]
+    assert len(kept) >= 3
+    found = dict(half.named_parameters()) | dict(half.named_buffers())
+    assert all(torch.equal(found[n], exact[n]) for n in kept)
+    others = [value for n, value in found.items() if n not in kept]
+    assert {value.dtype for value in others} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -158,6 +196,8 @@ def test_the_network_stays_as_it_is(name):
 
 def test_any_other_network_is_used_as_it_is():
     class Mean(nn.Module):
+        halo = 0
+
         def forward(self, x, valid=None):
             return x.mean(1, keepdim=True) * (1 if valid is None else valid)
 
