@@ -7,3 +7,16 @@ class InputError(ValueError):
     The message says what was asked, what was found and what to do. The command line prints it
     without a traceback and ends with exit code 2; programs may catch it as a `ValueError`.
     """
+
+
+class WindowError(InputError):
+    """A window of a scene that cannot be read, however often it is tried."""
+
+    def __init__(self, message: str, chunk: tuple[int, int] = (0, 0)) -> None:
+        """Say which window; `chunk` is the row and column of its chunk in the class map."""
+        super().__init__(message)
+        self.chunk = chunk
+
+
+class SourceChangedError(InputError):
+    """A scene that was written to while it was read."""

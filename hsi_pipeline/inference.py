@@ -9,10 +9,6 @@ world outside the scene, tiles give what one pass over the whole scene gives.
 from __future__ import annotations
 
 import math
-import threading
-import time
-from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import dask
@@ -20,26 +16,27 @@ import dask.array as da
 import numpy as np
 import torch
 import xarray as xr
+from dask.utils import format_bytes
 from odc.geo.xr import xr_coords
 from torch import nn
 
-from hsi_pipeline.classes import UNLABELLED, ClassScheme, scheme_to_attrs
-from hsi_pipeline.cube import WindowReader, grid_of, scale_offset, valid_pixels
+from hsi_pipeline.chunk_tasks import ChunkTasks, SharedNetwork, passes_at_once
+from hsi_pipeline.classes import ClassScheme, scheme_to_attrs
+from hsi_pipeline.cube import WindowReader, grid_of, scale_offset
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.models.prepared import prepare
 
 TILE = 256
 """Side of a compute tile in pixels. Larger ones compute less halo, but fall out of the processor's
-cache: with 512, the published network takes twice as long (benchmarks/inference)."""
+cache: with 512, the published network takes nearly twice as long (benchmarks/inference)."""
 CHUNK = 512
 """Side of a chunk unless the user says otherwise."""
 PRECISIONS = ("float32", "bfloat16", "auto")
 
-_PAUSES_S = (0.2, 1.0)  # before a window that could not be read is tried again
-
-# One network pass at a time in a process: it uses all cores or the whole GPU by itself, and
-# meanwhile the other Dask threads read and write.
-_NETWORK = threading.Lock()
+# Chunks to choose from; larger ones read less halo, but the last ones leave threads idle.
+_SIDES = (*range(8 * TILE, 0, -TILE), TILE // 2, TILE // 4)
+_PROGRAM_BYTES = 1.2e9  # libraries, GDAL's cache, what allocators keep
+_NETWORK_BYTES = 10_000  # for each pixel of a tile with its halo
 
 
 def classify_cube(
@@ -82,7 +79,7 @@ def classify_cube(
     side = math.ceil((chunk or CHUNK) / tile) * tile
     scale, offset = (torch.from_numpy(values[list(bands)]) for values in scale_offset(cube))
     network = prepare(model.eval(), scale, offset, resolve_precision(precision, device))
-    tasks = _ChunkTasks(
+    tasks = ChunkTasks(
         reader=WindowReader(cube.data, bands),
         nodata=cube.attrs["nodata"],
         codes=np.array(scheme.codes, dtype=np.float32),
@@ -105,12 +102,57 @@ def classify_cube(
         tasks.predict,
         raw,
         # A graph node that all chunks share, so that a worker receives the network once.
-        network=dask.delayed(network.to(device), pure=False, traverse=False),
+        network=dask.delayed(SharedNetwork(network, device), pure=False, traverse=False),
         chunks=((tasks.planes,), *chunks),
         dtype=np.float32,
         meta=np.empty((0, 0, 0), np.float32),
     )
     return _as_dataset(planes, cube, scheme)
+
+
+def chunk_for_memory(
+    memory: int,
+    cube: xr.DataArray,
+    model: nn.Module,
+    *,
+    bands: tuple[int, ...],
+    classes: int = 0,
+    threads: int = 2,
+) -> int:
+    """Return the largest chunk with which a process keeps within some memory.
+
+    The figures behind it were measured with the networks of this package
+    (`benchmarks/inference/mapping.py`); a network of several times their width needs more.
+
+    Args:
+        memory: Bytes for the whole process.
+        cube: Scene by the cube contract.
+        model: The network.
+        bands: As for `classify_cube`.
+        classes: Classes whose probabilities are asked for.
+        threads: Dask threads in the process; each holds a chunk.
+
+    Returns:
+        Side of a chunk in pixels, 64 to 2048; no larger than the scene needs.
+
+    Raises:
+        InputError: Not even the smallest chunk fits; says how much would do.
+    """
+    halo = int(model.halo)  # type: ignore[arg-type]
+    read = max(bands) - min(bands) + 1
+    passes = min(passes_at_once("cpu", torch.get_num_threads()), threads)
+    need = 0.0
+    for side in _SIDES:
+        window = math.prod(min(side + 2 * halo, cube.sizes[axis]) for axis in "yx")
+        tile = math.prod(min(min(side, TILE) + 2 * halo, cube.sizes[axis]) for axis in "yx")
+        chunk = window * (read + len(bands)) * cube.dtype.itemsize + side**2 * (2 + classes) * 8
+        need = _PROGRAM_BYTES + passes * tile * _NETWORK_BYTES + threads * chunk
+        if need <= memory:
+            return side
+    raise InputError(
+        f"a memory of {format_bytes(memory)} is too small for a chunk of {_SIDES[-1]} pixels with "
+        f"{halo} around it; {format_bytes(math.ceil(need))} would do"
+    )
 
 
 def resolve_precision(precision: str, device: str) -> torch.dtype:
@@ -131,140 +173,33 @@ def resolve_precision(precision: str, device: str) -> torch.dtype:
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
-def predict_window(
-    raw: np.ndarray, network: nn.Module, nodata: float | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Run a prepared network over one window.
-
-    Args:
-        raw: Digital numbers (band, y, x) of the model's bands.
-        network: What `models.prepared.prepare` returned, on its device.
-        nodata: Digital number of invalid pixels.
-
-    Returns:
-        Probabilities (class, y, x) float32, and validity (y, x) bool.
-    """
-    valid = valid_pixels(raw, nodata)
-    device = next(chain(network.parameters(), network.buffers())).device
-    x = torch.from_numpy(_native(raw)).to(device)
-    mask = None if valid.all() else torch.from_numpy(valid).to(device)
-    # By default cuDNN rounds float32 to TF32, which depends on the size of the tile.
-    exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False)
-    with torch.inference_mode(), exact:
-        probabilities = network(x, mask).softmax(0)
-    return probabilities.float().cpu().numpy(), valid
-
-
-def _native(raw: np.ndarray) -> np.ndarray:
-    """Return digital numbers as PyTorch takes them: in this machine's byte order, writable."""
-    raw = raw.astype(raw.dtype.newbyteorder("="), copy=False)
-    return raw if raw.flags.writeable else raw.copy()
-
-
-@dataclass(frozen=True)
-class _ChunkTasks:
-    """The tasks of a chunk and what they must know; pickles to workers."""
-
-    reader: WindowReader
-    nodata: float | None
-    codes: np.ndarray
-    shape: tuple[int, int]
-    side: int
-    tile: int
-    halo: int
-    probabilities: bool
-
-    @property
-    def planes(self) -> int:
-        """Layers of a predicted chunk: class code, confidence, probabilities."""
-        return 2 + (len(self.codes) if self.probabilities else 0)
-
-    def padded(self, axis: int) -> tuple[int, ...]:
-        """Return the sizes along an axis of the chunks with their halos."""
-        sizes = []
-        for start in range(0, self.shape[axis], self.side):
-            window = self._grown(start, start + self.side, axis)
-            sizes.append(window.stop - window.start)
-        return tuple(sizes)
-
-    def read(self, *, block_info: dict) -> np.ndarray:
-        """Read a chunk with its halo; a fault that passes is waited for.
-
-        Raises:
-            InputError: Names the window that cannot be read.
-        """
-        starts = [index * self.side for index in block_info[None]["chunk-location"][1:]]
-        rows, columns = (
-            self._grown(start, start + self.side, axis) for axis, start in enumerate(starts)
-        )
-        for pause in (*_PAUSES_S, None):
-            try:
-                return self.reader(rows, columns)
-            except (InputError, OSError) as error:
-                if pause is None:
-                    raise InputError(
-                        f"rows {rows.start} to {rows.stop - 1}, columns {columns.start} to "
-                        f"{columns.stop - 1} cannot be read, tried {len(_PAUSES_S) + 1} times: "
-                        f"{error}"
-                    ) from error
-                time.sleep(pause)
-        raise AssertionError  # the last turn returns or raises
-
-    def predict(self, raw: np.ndarray, network: nn.Module, *, block_info: dict) -> np.ndarray:
-        """Predict a chunk tile by tile; returns (planes, y, x) float32."""
-        (r0, r1), (c0, c1) = block_info[None]["array-location"][1:]
-        top, left = self._grown(r0, r1, 0).start, self._grown(c0, c1, 1).start
-        result = np.empty((self.planes, r1 - r0, c1 - c0), np.float32)
-        for row in range(r0, r1, self.tile):
-            for column in range(c0, c1, self.tile):
-                rows = slice(row, min(row + self.tile, r1))
-                columns = slice(column, min(column + self.tile, c1))
-                context = (
-                    _shifted(self._grown(rows.start, rows.stop, 0), top),
-                    _shifted(self._grown(columns.start, columns.stop, 1), left),
-                )
-                core = (
-                    _shifted(rows, top + context[0].start),
-                    _shifted(columns, left + context[1].start),
-                )
-                result[:, _shifted(rows, r0), _shifted(columns, c0)] = self._predict_tile(
-                    raw[:, *context], core, network
-                )
-        return result
-
-    def _predict_tile(
-        self, raw: np.ndarray, core: tuple[slice, slice], network: nn.Module
-    ) -> np.ndarray:
-        """Return the planes of a tile's core, given its window with halo."""
-        if not valid_pixels(raw[:, *core], self.nodata).any():
-            shape = raw[0][core].shape
-            return np.stack([np.full(shape, v) for v in [0, *[np.nan] * (self.planes - 1)]])
-        with _NETWORK:
-            probabilities, valid = predict_window(raw, network, self.nodata)
-        probabilities = probabilities[:, *core]
-        probabilities[:, ~valid[core]] = np.nan
-        best = np.where(valid[core], self.codes[probabilities.argmax(0)], float(UNLABELLED))
-        planes = [best[None], probabilities.max(0)[None]]
-        return np.concatenate([*planes, probabilities] if self.probabilities else planes)
-
-    def _grown(self, start: int, stop: int, axis: int) -> slice:
-        """Return [start, stop) with its halo, cut off at the scene's edge."""
-        return slice(max(start - self.halo, 0), min(stop + self.halo, self.shape[axis]))
-
-
 def _cut(size: int, side: int) -> tuple[int, ...]:
     """Cut an axis into chunks; the last one may be smaller."""
     return tuple(min(side, size - start) for start in range(0, size, side))
 
 
-def _shifted(window: slice, origin: int) -> slice:
-    """Return a window relative to an origin."""
-    return slice(window.start - origin, window.stop - origin)
+def _taken(planes: da.Array, which: int | slice, dtype: type) -> da.Array:
+    """Return some of the predicted planes.
+
+    By blocks, which Dask joins with whatever stores them into one task a chunk; slices it would
+    leave as tasks of their own.
+    """
+    options: dict[str, Any] = {"which": which, "number_type": dtype, "dtype": dtype}
+    if isinstance(which, int):
+        return da.blockwise(_take, "yx", planes, "zyx", meta=np.empty((0, 0), dtype), **options)
+    count = len(range(*which.indices(planes.shape[0])))
+    return da.blockwise(
+        _take, "zyx", planes, "zyx", meta=np.empty((0, 0, 0), dtype),
+        adjust_chunks={"z": lambda _: count}, **options,
+    )  # fmt: skip
 
 
-def _column(values: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Return one value per band, ready to broadcast over (band, y, x)."""
-    return torch.tensor(values, device=device)[:, None, None]
+def _take(
+    planes: np.ndarray | list[np.ndarray], *, which: int | slice, number_type: type
+) -> np.ndarray:
+    """Return some planes of a chunk, which comes in a list where they are all of an axis."""
+    (chunk,) = planes if isinstance(planes, list) else [planes]
+    return chunk[which].astype(number_type)
 
 
 def _as_dataset(planes: da.Array, cube: xr.DataArray, scheme: ClassScheme) -> xr.Dataset:
@@ -274,12 +209,12 @@ def _as_dataset(planes: da.Array, cube: xr.DataArray, scheme: ClassScheme) -> xr
     variables: dict[str, Any] = {
         "class": (
             ("y", "x"),
-            planes[0].astype(np.uint8),
+            _taken(planes, 0, np.uint8),
             {"long_name": "land-cover class", **scheme_to_attrs(scheme), **common},
         ),
         "confidence": (
             ("y", "x"),
-            planes[1],
+            _taken(planes, 1, np.float32),
             {"long_name": "probability of the class", "units": "1", **common},
         ),
     }
@@ -288,7 +223,7 @@ def _as_dataset(planes: da.Array, cube: xr.DataArray, scheme: ClassScheme) -> xr
         coords["category"] = ("category", list(scheme.names))
         variables["probability"] = (
             ("category", "y", "x"),
-            planes[2:],
+            _taken(planes, slice(2, None), np.float32),
             {"long_name": "probability of each class", "units": "1", **common},
         )
     kept = {k: cube.attrs[k] for k in ("scene_id", "acquired") if k in cube.attrs}

@@ -1,5 +1,10 @@
 """Class maps: the same for every cut, lazily, and the same as the network on the whole scene."""
 
+import pickle
+import re
+import threading
+import time
+
 import dask
 import dask.array as da
 import numpy as np
@@ -11,12 +16,12 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from torch import nn
 
-from hsi_pipeline import inference
+from hsi_pipeline import chunk_tasks, inference
 from hsi_pipeline.classes import make_scheme, scheme_from_attrs
 from hsi_pipeline.cube import grid_of, make_cube, pixel_grid
-from hsi_pipeline.errors import InputError
+from hsi_pipeline.errors import InputError, WindowError
 from hsi_pipeline.estimators import fit_estimator, is_estimator
-from hsi_pipeline.inference import classify_cube, resolve_precision
+from hsi_pipeline.inference import chunk_for_memory, classify_cube, resolve_precision
 from hsi_pipeline.models import build_model
 from hsi_pipeline.spectra import bands_for_model
 from hsi_pipeline.wavelengths import Wavelengths
@@ -263,17 +268,19 @@ def _one_thread():
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.usefixtures("_one_thread")
-def test_workers_in_other_processes_give_the_same_map():
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_workers_in_other_processes_give_the_same_map(precision):
     distributed = pytest.importorskip("distributed")
     array, model = random_scene(40, 30, holes="rotated"), network()
-    expected = classify(cube_of(array), model, chunk=16)
+    expected = classify(cube_of(array), model, chunk=16, precision=precision)
     cluster = distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
     )
     with cluster, distributed.Client(cluster):
         found = classify_cube(
-            cube_of(array), model, SCHEME, bands=tuple(range(BANDS)), chunk=16, probabilities=True
-        ).compute()
+            cube_of(array), model, SCHEME, bands=tuple(range(BANDS)), chunk=16, probabilities=True,
+            precision=precision,
+        ).compute()  # fmt: skip
     assert found.identical(expected)
 
 
@@ -446,18 +453,140 @@ class Flaky(Scene):
 
 
 def test_a_fault_that_passes_is_waited_for(monkeypatch):
-    monkeypatch.setattr(inference, "_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(chunk_tasks, "_PAUSES_S", (0.0, 0.0))
     array, model = random_scene(20, 20), network()
     found = classify(cube_of(array, source=Flaky(array, 2)), model, chunk=10)
     assert_is(found, *by_hand(array, model))
 
 
 def test_a_window_that_cannot_be_read_is_named(monkeypatch):
-    monkeypatch.setattr(inference, "_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(chunk_tasks, "_PAUSES_S", (0.0, 0.0))
     array, model = random_scene(20, 40), network("spectral")
     words = "rows 0 to 19, columns 0 to 39 cannot be read, tried 3 times: the network share is gone"
     with pytest.raises(InputError, match=words):
         classify(cube_of(array, source=Flaky(array, 3)), model)
+
+
+def test_the_error_of_a_window_tells_its_chunk_to_other_processes_too(monkeypatch):
+    monkeypatch.setattr(chunk_tasks, "_PAUSES_S", ())
+    array, model = random_scene(20, 40), network("spectral")
+
+    class Torn(Scene):
+        def __getitem__(self, key):
+            if key[2].start == 30:
+                raise OSError("torn")
+            return super().__getitem__(key)
+
+    with pytest.raises(WindowError) as error:
+        classify(cube_of(array, source=Torn(array)), model, chunk=10)
+    assert error.value.chunk[1] == 3
+    again = pickle.loads(pickle.dumps(error.value))
+    assert (str(again), again.chunk) == (str(error.value), error.value.chunk)
+
+
+# --- devices and cores ---
+
+
+class Cramped(nn.Module):
+    """A network on a device that has no memory for windows of more than some pixels."""
+
+    def __init__(self, model, pixels):
+        super().__init__()
+        self.model, self.halo, self.pixels, self.tried = model, model.halo, pixels, []
+
+    def forward(self, x, valid=None):
+        self.tried.append(x.shape[2:].numel())
+        if self.tried[-1] > self.pixels:
+            raise torch.OutOfMemoryError("too large")
+        return self.model(x, valid)
+
+
+def test_a_device_without_memory_for_a_tile_goes_on_with_smaller_ones(monkeypatch):
+    monkeypatch.setattr(inference, "TILE", 32)
+    monkeypatch.setattr(chunk_tasks, "_SMALLEST_TILE", 4)
+    array, model = random_scene(70, 50, holes="rotated"), network()
+    cramped = Cramped(model, (8 + 2 * model.halo) ** 2)
+    with pytest.warns(UserWarning, match="ran out of memory") as warned:
+        found = classify(cube_of(array), cramped, chunk=64)
+    assert_is(found, *by_hand(array, model))
+    # halved once or twice and remembered, not tried anew at every tile
+    assert sum(pixels > cramped.pixels for pixels in cramped.tried) == 2
+    assert len(cramped.tried) > 20
+    assert "going on with tiles of 8 pixels" in str(warned[-1].message)
+
+
+def test_a_device_without_memory_for_anything_is_named(monkeypatch):
+    monkeypatch.setattr(chunk_tasks, "_SMALLEST_TILE", 8)
+    array, model = random_scene(40, 40), network()
+    with (
+        pytest.warns(UserWarning, match="ran out of memory"),
+        pytest.raises(InputError, match="no memory for the network, even for a tile of 10 x 10"),
+    ):
+        classify(cube_of(array), Cramped(model, 0))
+
+
+@pytest.mark.parametrize(("threads", "passes"), [(3, 1), (1, 3)])
+def test_as_many_passes_at_a_time_as_cores_serve(monkeypatch, threads, passes):
+    """With more, Torch's threads would fight for the cores; with fewer, cores would idle."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(chunk_tasks, "_CORES", 3)
+    count, lock, most = 0, threading.Lock(), 0
+
+    class Counting(Watched):
+        def forward(self, x, valid=None):
+            nonlocal count, most
+            with lock:
+                count += 1
+                most = max(most, count)
+            time.sleep(0.05)
+            with lock:
+                count -= 1
+            return super().forward(x, valid)
+
+    array = random_scene(48, 48)
+    lazy = classify_cube(cube_of(array), Counting(network("spectral")), SCHEME, bands=(0, 1, 2, 3),
+                         chunk=8)  # fmt: skip
+    with dask.config.set(scheduler="threads", num_workers=5):
+        lazy.compute()
+    assert most == passes
+
+
+# --- chunks for a memory ---
+
+
+def side_for(memory, model, size=5000, **options):
+    scene = da.zeros((BANDS, size, size), chunks=1000, dtype=np.int16)
+    cube = make_cube(
+        scene, GeoBox((size, size), Affine(30, 0, 0, 0, -30, 0), "EPSG:32633"), wavelengths=NM,
+        good=(True,) * BANDS, band_names=tuple("abcd"), nodata=NODATA,
+    )  # fmt: skip
+    return chunk_for_memory(int(memory), cube, model, bands=(0, 1, 2, 3), **options)
+
+
+def test_more_memory_makes_larger_chunks():
+    model = build_model("hyperloopnet", BANDS, 3)
+    sides = [side_for(memory * 1e9, model) for memory in np.arange(2.4, 4, 0.05)]
+    assert sides == sorted(sides)
+    assert len(set(sides)) > 3
+    assert all(side % inference.TILE == 0 for side in sides)
+    assert side_for(1e12, model) == 2048
+    assert side_for(2.5e9, model, threads=8) < side_for(2.5e9, model, threads=1)
+    assert side_for(2.5e9, model, classes=30) < side_for(2.5e9, model)
+
+
+def test_a_scene_that_fits_is_one_chunk_whatever_a_larger_one_would_take():
+    model = build_model("hyperloopnet", BANDS, 3)
+    assert side_for(1.5e9, model, size=50) == 2048
+
+
+def test_too_little_memory_says_how_much_would_do():
+    model = build_model("hyperloopnet", BANDS, 3)
+    with pytest.raises(InputError, match=r"a memory of 95.37 MiB is too small .*GiB would do") as e:
+        side_for(1e8, model)
+    enough = float(re.search(r"([\d.]+) GiB would do", str(e.value)).group(1)) * 2**30
+    assert side_for(enough + 2**25, model) == 64
+    with pytest.raises(InputError):
+        side_for(enough - 2**25, model)
 
 
 def test_maps_of_different_scenes_models_and_settings_can_be_computed_together(monkeypatch):
