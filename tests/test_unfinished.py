@@ -16,8 +16,8 @@ import pytest
 import zarr
 from unfinished_job import CHUNKS, make_map
 
-from hsi_pipeline.errors import InputError
-from hsi_pipeline.publish import open_class_map, write_class_map
+from hsi_pipeline.errors import InputError, SourceChangedError, WindowError
+from hsi_pipeline.publish import filling, open_class_map, write_class_map
 
 PROGRAM = Path(__file__).with_name("unfinished_job.py")
 JOB = {"scene": "a.tif", "model": "1234"}
@@ -51,6 +51,12 @@ def hidden(path):
     return path.with_name(f".{path.name}.unfinished")
 
 
+def attempt(path):
+    """Where the store and the ledger lie."""
+    (folder,) = (part for part in hidden(path).iterdir() if part.is_dir())
+    return folder
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A store that was written without interruption."""
@@ -78,7 +84,7 @@ def test_the_same_job_computes_only_what_is_missing(tmp_path, whole, suffix, err
         write(path, first)
     assert not path.exists()
     assert [file.name for file in tmp_path.iterdir()] == [hidden(path).name]
-    done = zarr.open_array(hidden(path) / "done.zarr")[:]
+    done = zarr.open_array(attempt(path) / "done.zarr")[:]
     assert sorted(map(tuple, np.argwhere(done == 1).tolist())) == sorted(first.seen)
     assert first.seen
     write(path, second)
@@ -97,8 +103,9 @@ def test_a_chunk_that_is_not_in_the_ledger_is_written_anew(tmp_path, whole):
     path = tmp_path / "map.zarr"
     with pytest.raises(ValueError, match="stop"):
         write(path, Chunks(after=20, error=ValueError("stop")))
-    zarr.open_array(hidden(path) / "done.zarr", mode="r+")[1, 1] = 0
-    (hidden(path) / "map.zarr" / "class" / "1.1").write_bytes(b"torn")
+    entry = next((attempt(path) / "done.zarr").glob("[0-9]*"))
+    entry.unlink()
+    (attempt(path) / "map.zarr" / "class" / entry.name).write_bytes(b"torn")
     write(path, Chunks())
     assert content(path) == whole
 
@@ -107,7 +114,7 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path, whole):
     path = tmp_path / "map.zarr"
     with pytest.raises(ValueError, match="stop"):
         write(path, Chunks(after=9, error=ValueError("stop")))
-    (hidden(path) / "map.zarr" / "confidence" / "2.0123.partial").write_bytes(b"half")
+    (attempt(path) / "map.zarr" / "confidence" / "2.0123.partial").write_bytes(b"half")
     write(path, Chunks())
     assert content(path) == whole
 
@@ -117,7 +124,7 @@ def test_a_folder_that_lacks_a_part_is_begun_anew(tmp_path, whole, lost):
     path, chunks = tmp_path / "map.zarr", Chunks()
     with pytest.raises(ValueError, match="stop"):
         write(path, Chunks(after=9, error=ValueError("stop")))
-    part = hidden(path) / lost
+    part = (hidden(path) if lost == "job.json" else attempt(path)) / lost
     shutil.rmtree(part) if part.is_dir() else part.unlink()
     write(path, chunks)
     assert len(chunks.seen) == CHUNKS
@@ -142,6 +149,95 @@ def test_another_job_is_refused_and_named(tmp_path):
     assert len(chunks.seen) == CHUNKS
 
 
+class Unreadable(Chunks):
+    """Some chunks cannot be read."""
+
+    def __init__(self, *places):
+        super().__init__()
+        self.places = places
+
+    def __call__(self, i, j):
+        if (i, j) in self.places:
+            raise WindowError("the disk is torn there", (i, j))
+        super().__call__(i, j)
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".tif"])
+def test_chunks_that_cannot_be_read_are_nodata_if_the_user_says_so(tmp_path, suffix):
+    path, chunks = tmp_path / f"map{suffix}", Unreadable((0, 1), (5, 4))
+    write(path, chunks, skip_failed=True)
+    assert len(set(chunks.seen)) == len(chunks.seen) == CHUNKS - 2
+    found, expected = open_class_map(path), make_map(lambda i, j: None).compute()
+    skipped = np.zeros(expected["class"].shape, bool)
+    skipped[0:16, 16:32] = skipped[80:90, 64:70] = True
+    np.testing.assert_array_equal(found["class"], np.where(skipped, 0, expected["class"]))
+    np.testing.assert_array_equal(
+        found["confidence"], np.where(skipped, np.nan, expected["confidence"])
+    )
+    assert np.isnan(found["probability"].values[:, skipped]).all()
+    assert found.attrs["failed_chunks"] == [
+        "rows 0 to 15, columns 16 to 31 are nodata, since the disk is torn there",
+        "rows 80 to 89, columns 64 to 69 are nodata, since the disk is torn there",
+    ]
+
+
+def test_chunks_that_could_not_be_read_are_tried_again_by_the_next_run(tmp_path, whole):
+    path = tmp_path / "map.zarr"
+
+    class Stops(Unreadable):
+        def __call__(self, i, j):
+            if len(self.seen) > 9:
+                raise ValueError("stop")
+            super().__call__(i, j)
+
+    first, second, third = Stops((0, 0)), Unreadable((0, 0)), Chunks()
+    with pytest.raises(ValueError, match="stop"):
+        write(path, first, skip_failed=True)
+    assert zarr.open_array(attempt(path) / "done.zarr")[0, 0] == 0
+
+    def gone():
+        raise InputError("gone")
+
+    with pytest.raises(InputError, match="gone"):
+        write(path, second, skip_failed=True, check_source=gone)
+    assert "failed_chunks" in zarr.open_group(attempt(path) / "map.zarr").attrs
+    write(path, third)
+    assert third.seen == [(0, 0)]
+    assert len(first.seen + second.seen) == CHUNKS - 1
+    assert content(path) == whole, "and nothing tells of a failure that has passed"
+
+
+def test_a_map_with_failures_tells_of_them_in_every_format(tmp_path):
+    write(tmp_path / "map.zarr", Unreadable((0, 1)), skip_failed=True)
+    stored = open_class_map(tmp_path / "map.zarr")
+    write_class_map(stored, tmp_path / "map.tif")
+    write_class_map(stored, tmp_path / "again.zarr")
+    told = stored.attrs["failed_chunks"]
+    assert len(told) == 1
+    assert open_class_map(tmp_path / "map.tif").attrs["failed_chunks"] == told
+    assert open_class_map(tmp_path / "again.zarr").attrs["failed_chunks"] == told
+
+
+def test_without_being_told_to_skip_a_failure_ends_the_run_and_keeps_the_rest(tmp_path, whole):
+    path = tmp_path / "map.zarr"
+    with pytest.raises(WindowError, match="torn there"):
+        write(path, Unreadable((3, 3)))
+    assert not path.exists()
+    write(path, Chunks())
+    assert content(path) == whole
+
+
+def test_progress_counts_what_earlier_runs_have_done_too(tmp_path):
+    path, calls = tmp_path / "map.zarr", []
+    with pytest.raises(ValueError, match="stop"):
+        write(path, Chunks(after=9, error=ValueError("stop")))
+    write(path, Chunks(), progress=lambda done, total: calls.append((done, total)))
+    counts = [done for done, _ in calls]
+    assert counts == sorted(counts)
+    assert min(counts) >= 9
+    assert calls[-1] == (CHUNKS, CHUNKS)
+
+
 def test_without_a_job_nothing_is_kept(tmp_path):
     with pytest.raises(ValueError, match="stop"):
         write(tmp_path / "map.zarr", Chunks(after=9, error=ValueError("stop")), job=None)
@@ -152,11 +248,43 @@ def test_a_source_that_changed_is_no_finished_map(tmp_path):
     path = tmp_path / "map.zarr"
 
     def changed():
-        raise InputError("it changed")
+        raise SourceChangedError("it changed")
 
-    with pytest.raises(InputError, match="it changed"):
+    with pytest.raises(SourceChangedError, match="it changed"):
         write(path, Chunks(), check_source=changed)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_source_that_cannot_be_asked_loses_nothing(tmp_path, whole):
+    path, chunks = tmp_path / "map.zarr", Chunks()
+
+    def gone():
+        raise InputError("the share is gone")
+
+    with pytest.raises(InputError, match="the share is gone"):
+        write(path, Chunks(), check_source=gone)
+    assert not path.exists()
+    write(path, chunks)
+    assert chunks.seen == []
+    assert content(path) == whole
+
+
+def test_workers_of_an_older_attempt_cannot_reach_the_new_one(tmp_path):
+    """A cluster's workers end what they have begun, though the program that asked is gone."""
+    path = tmp_path / "map.zarr"
+    with pytest.raises(ValueError, match="stop"):
+        write(path, Chunks(after=3, error=ValueError("stop")))
+    old = attempt(path)
+    with pytest.raises(ValueError, match="stop"):
+        write(path, Chunks(after=3, error=ValueError("stop")), job={"other": "1"}, restart=True)
+    assert attempt(path) != old
+    layers = [np.zeros((16, 16), np.uint8), np.zeros((16, 16), np.float32)]
+    with pytest.raises(FileNotFoundError):
+        filling._store_chunk(
+            (0, 0), *layers, store=str(old / "map.zarr"), ledger=str(old / "done.zarr"),
+            names=["class", "confidence"],
+        )  # fmt: skip
+    assert not old.exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "null"])
@@ -260,7 +388,7 @@ def test_a_full_disk_loses_nothing(small_disk, whole):
     with pytest.raises(OSError, match="No space left"):
         write(path, Chunks())
     assert not path.exists()
-    assert json.loads((hidden(path) / "job.json").read_text()) == JOB
+    assert json.loads((hidden(path) / "job.json").read_text())["job"] == JOB
     ballast.unlink()
     chunks = Chunks()
     write(path, chunks)

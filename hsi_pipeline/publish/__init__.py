@@ -15,8 +15,9 @@ from pathlib import Path
 
 import xarray as xr
 
-from hsi_pipeline.errors import InputError
+from hsi_pipeline.errors import InputError, SourceChangedError
 from hsi_pipeline.publish.cog import open_raster, write_cog
+from hsi_pipeline.publish.filling import FAILED_CHUNKS as FAILED_CHUNKS
 from hsi_pipeline.publish.unfinished import working_on
 from hsi_pipeline.publish.zarr import open_store
 
@@ -51,6 +52,8 @@ def write_class_map(
     job: Mapping[str, str] | None = None,
     restart: bool = False,
     check_source: Callable[[], None] = lambda: None,
+    skip_failed: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Compute and write a class map, each of its chunks computed once.
 
@@ -63,25 +66,28 @@ def write_class_map(
         job: All that the map depends on, by name. After an error or a crash, the same job goes on
             with what is there. None keeps nothing.
         restart: Begin anew, though the job could go on.
-        check_source: Called when all chunks are there; raises InputError if they cannot be trusted,
-            and nothing is kept.
+        check_source: Called when all chunks are there; raises SourceChangedError if they cannot be
+            trusted, and nothing is kept.
+        skip_failed: Leave chunks that cannot be read as nodata, and list them in the attribute
+            `failed_chunks`, instead of ending.
+        progress: Called now and then with the number of complete chunks and of all.
 
     Returns:
         The files written, the class map first.
 
     Raises:
-        InputError: As `check_target`, the dataset is no class map, another job has begun the same
-            target, or another process is at work on it.
+        InputError: As `check_target`, a chunk cannot be read, the dataset is no class map, another
+            job has begun the same target, or another process is at work on it.
     """
     path = Path(path)
     check_target(path, overwrite=overwrite, suffixes=MAP_WRITERS)
     if "class" not in dataset or dataset["class"].dtype != "uint8":
         raise InputError(f"cannot write {path}: the dataset has no variable 'class' of type uint8")
     with working_on(path, job, restart=restart) as work:
-        work.fill(dataset)
+        work.fill(dataset, skip_failed=skip_failed, progress=progress)
         try:
             check_source()
-        except InputError:
+        except SourceChangedError:
             work.clear()  # of two scenes, and of no use to the next run
             raise
         convert = MAP_WRITERS[path.suffix.lower()]

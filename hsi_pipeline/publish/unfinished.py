@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import xarray as xr
 from filelock import FileLock, Timeout
 
 from hsi_pipeline.errors import InputError
-from hsi_pipeline.publish.zarr import create_store, fill_store
+from hsi_pipeline.publish.filling import fill_store
+from hsi_pipeline.publish.zarr import create_store
 
 _JOB = "job.json"
+_Noted = TypeVar("_Noted", str, dict)
 _KEPT = "what is done is kept: the same command goes on, --restart begins anew"
 
 
@@ -37,30 +41,37 @@ class Unfinished:
     @property
     def store(self) -> Path:
         """Store that is being filled."""
-        return self.folder / "map.zarr"
+        return self.folder / self._read("attempt", "none") / "map.zarr"
 
     @property
     def ledger(self) -> Path:
         """Zarr array that says which chunks of the store are complete."""
-        return self.folder / "done.zarr"
+        return self.folder / self._read("attempt", "none") / "done.zarr"
 
-    def fill(self, dataset: xr.Dataset) -> None:
+    def fill(self, dataset: xr.Dataset, **options: Any) -> None:
         """Compute the chunks that are not complete yet.
 
         Args:
             dataset: Class map as described at `publish.write_class_map`, of this job.
+            **options: As for `publish.filling.fill_store`.
         """
         if not self._begun():
             self.clear()
-            create_store(dataset, self.store, self.ledger)
+            # Under a name of its own: workers of a cluster do not stop with the program that asked
+            # them, and what they end later must not get among other pixels.
+            attempt = secrets.token_hex(4)
+            place = self.folder / attempt
+            place.mkdir()
+            create_store(dataset, place / self.store.name, place / self.ledger.name)
             draft = self.folder / f"{_JOB}.new"
-            draft.write_text(json.dumps(dict(self.job)), encoding="utf-8")
+            begun = {"attempt": attempt, "job": dict(self.job)}
+            draft.write_text(json.dumps(begun), encoding="utf-8")
             if hasattr(
                 os, "sync"
             ):  # so that a job's name never outlives a power cut without a store
                 os.sync()
             os.replace(draft, self.folder / _JOB)
-        fill_store(dataset, self.store, self.ledger)
+        fill_store(dataset, self.store, self.ledger, **options)
 
     def check_job(self) -> None:
         """Refuse to go on with what another job has begun.
@@ -70,7 +81,7 @@ class Unfinished:
         """
         if not self._begun():
             return
-        begun = self._job_begun()
+        begun = self._read("job", {})
         for key in [*self.job, *begun]:
             if begun.get(key) != self.job.get(key):
                 raise InputError(
@@ -82,19 +93,21 @@ class Unfinished:
     def clear(self) -> None:
         """Throw away what has been done."""
         (self.folder / _JOB).unlink(missing_ok=True)  # first: without it the rest means nothing
-        for path in (self.store, self.ledger):
-            shutil.rmtree(path, ignore_errors=True)
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
 
     def _begun(self) -> bool:
-        return bool(self._job_begun()) and self.store.exists() and self.ledger.exists()
+        return bool(self._read("job", {})) and self.store.exists() and self.ledger.exists()
 
-    def _job_begun(self) -> dict[str, str]:
-        """Return the job that the folder belongs to; empty where that cannot be told."""
+    def _read(self, key: str, default: _Noted) -> _Noted:
+        """Return what the folder's file notes of its job; the default where that cannot be told."""
         try:
             begun = json.loads((self.folder / _JOB).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
-            return {}
-        return begun if isinstance(begun, dict) else {}
+            return default
+        noted = begun.get(key) if isinstance(begun, dict) else None
+        return noted if isinstance(noted, type(default)) else default
 
 
 def unfinished_folder(path: Path) -> Path:

@@ -6,8 +6,6 @@ Zarr v2, because GDAL 3.6 and QGIS 3.22 do not recognise v3, with the CRS said t
 
 from __future__ import annotations
 
-import os
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
-from dask.base import compute_as_if_collection
 
 from hsi_pipeline.cube import grid_of
 from hsi_pipeline.errors import InputError
@@ -40,7 +37,7 @@ def create_store(dataset: xr.Dataset, path: Path, ledger: Path) -> None:
         ledger: Zarr array to make: uint8, one element for each chunk, 1 where it is complete.
     """
     grid = grid_of(dataset)
-    stored = _regular(dataset).drop_encoding()
+    stored = regular(dataset).drop_encoding()
     encoding: dict[str, dict[str, Any]] = {}
     for name, variable in stored.data_vars.items():
         variable = variable.copy()
@@ -56,104 +53,9 @@ def create_store(dataset: xr.Dataset, path: Path, ledger: Path) -> None:
         path, mode="w-", zarr_format=2, consolidated=True, encoding=encoding, compute=False
     )
     shape = stored["class"].data.numblocks
-    zarr.create_array(ledger, shape=shape, chunks=(1, 1), dtype="uint8", fill_value=0)
-
-
-def fill_store(dataset: xr.Dataset, path: Path, ledger: Path) -> None:
-    """Compute the chunks that the ledger does not name, and store them, in one Dask compute.
-
-    A chunk is entered in the ledger when its pixels are on disk.
-
-    Args:
-        dataset: The class map that the store was created for.
-        path: The store.
-        ledger: Its ledger.
-
-    Raises:
-        RuntimeError: A chunk is missing though nothing failed.
-    """
-    for half in path.rglob("*.partial"):  # zarr's name for files that it was about to rename
-        half.unlink()
-    stored = _regular(dataset)
-    names = [str(name) for name in stored.data_vars]
-    layers = [stored[name].data for name in names]
-    rows, columns = (
-        da.from_array(np.arange(count), chunks=1) for count in stored["class"].data.numblocks
+    zarr.create_array(
+        ledger, shape=shape, chunks=(1, 1), dtype="uint8", fill_value=0, zarr_format=2
     )
-    indices = [("z" if layer.ndim == 3 else "") + "yx" for layer in layers]
-    written = da.blockwise(
-        _store_chunk,
-        "yx",
-        *chain.from_iterable([(rows, "y"), (columns, "x"), *zip(layers, indices, strict=True)]),
-        store=str(path),
-        ledger=str(ledger),
-        names=names,
-        concatenate=True,
-        align_arrays=False,
-        adjust_chunks={"y": lambda _: 1, "x": lambda _: 1},
-        dtype=np.uint8,
-        meta=np.empty((0, 0), np.uint8),
-    )
-    missing = [(written.name, int(i), int(j)) for i, j in np.argwhere(~_complete(ledger))]
-    if missing:
-        compute_as_if_collection(da.Array, written.dask, missing)
-    if not _complete(ledger).all():
-        raise RuntimeError(f"{path}: {int((~_complete(ledger)).sum())} chunks are missing")
-
-
-def _complete(ledger: Path) -> np.ndarray:
-    """Tell which chunks are complete, bool (rows, columns of chunks)."""
-    return np.asarray(zarr.open_array(ledger, mode="r")[:]) == 1
-
-
-def _store_chunk(
-    row: np.ndarray,
-    column: np.ndarray,
-    *layers: np.ndarray,
-    store: str,
-    ledger: str,
-    names: list[str],
-) -> np.ndarray:
-    """Store a chunk of every variable, then enter it in the ledger; returns [[1]]."""
-    place = int(row[0]), int(column[0])
-    group = zarr.open_group(store, mode="r+", use_consolidated=False)
-    for name, pixels in zip(names, layers, strict=True):
-        array = group[name]
-        assert isinstance(array, zarr.Array)  # made by create_store
-        sides = array.chunks[-2:]
-        where = [
-            slice(index * side, index * side + size)
-            for index, side, size in zip(place, sides, pixels.shape[-2:], strict=True)
-        ]
-        array[..., where[0], where[1]] = _as_stored(name, pixels)
-        key = array.metadata.encode_chunk_key((*[0] * (pixels.ndim - 2), *place))
-        _flush(Path(store, name, key))
-    done = zarr.open_array(ledger, mode="r+")
-    done[place] = 1
-    _flush(Path(ledger, done.metadata.encode_chunk_key(place)))
-    return np.ones((1, 1), np.uint8)
-
-
-def _as_stored(name: str, pixels: np.ndarray) -> np.ndarray:
-    """Return the numbers of a variable as they are stored: see `_number_format`."""
-    if name != "probability":
-        return pixels
-    steps = np.where(np.isnan(pixels), _FILL, np.rint(pixels * np.float32(PROBABILITY_STEPS)))
-    return steps.astype(np.uint8)
-
-
-def _flush(path: Path) -> None:
-    """Have the system write a file to the disk, and its name; chunks of fill values have none."""
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-    if os.name == "posix":  # elsewhere folders cannot be opened
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def open_store(path: Path, *, raw: bool = False) -> xr.Dataset:
@@ -196,7 +98,15 @@ def _number_format(name: str) -> dict[str, Any]:
     return {"_FillValue": None}
 
 
-def _regular(dataset: xr.Dataset) -> xr.Dataset:
+def as_stored(name: str, pixels: np.ndarray) -> np.ndarray:
+    """Return the numbers of a variable as they are stored: see `_number_format`."""
+    if name != "probability":
+        return pixels
+    steps = np.where(np.isnan(pixels), _FILL, np.rint(pixels * np.float32(PROBABILITY_STEPS)))
+    return steps.astype(np.uint8)
+
+
+def regular(dataset: xr.Dataset) -> xr.Dataset:
     """Return a class map whose variables share Dask chunks of one size, as Zarr stores them."""
     rows, columns = da.asarray(dataset["class"].data).chunksize
     return dataset.chunk(
