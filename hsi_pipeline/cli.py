@@ -51,6 +51,9 @@ Restart = Annotated[
     bool, typer.Option("--restart", help="Throw away what an interrupted run has done.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show only results and errors.")]
+Progress = Annotated[
+    str, typer.Option(help="bar, or json: one JSON object a line, for other programs.")
+]
 Scheduler = Annotated[
     str | None, typer.Option(help="Address of a running Dask scheduler, tcp://HOST:PORT.")
 ]
@@ -130,9 +133,10 @@ def train(
     pixel_coordinates: PixelCoordinates = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    progress: Progress = "bar",
 ) -> None:
     """Train a model on a scene and labels of known land cover."""
-    from hsi_pipeline.commands.terminal import Terminal
+    from hsi_pipeline.commands.terminal import open_terminal
     from hsi_pipeline.commands.train import train
 
     train(
@@ -155,7 +159,7 @@ def train(
         baselines=baselines,
         pixel_coordinates=pixel_coordinates,
         overwrite=overwrite,
-        terminal=Terminal(quiet=quiet),
+        terminal=open_terminal(progress, quiet=quiet),
     )
 
 
@@ -187,10 +191,11 @@ def crossval(
     pixel_coordinates: PixelCoordinates = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    progress: Progress = "bar",
 ) -> None:
     """Compare a network with random forest, SVM and logistic regression, by spatial folds."""
     from hsi_pipeline.commands.crossval import crossval
-    from hsi_pipeline.commands.terminal import Terminal
+    from hsi_pipeline.commands.terminal import open_terminal
 
     crossval(
         scene,
@@ -210,7 +215,7 @@ def crossval(
         device=device,
         pixel_coordinates=pixel_coordinates,
         overwrite=overwrite,
-        terminal=Terminal(quiet=quiet),
+        terminal=open_terminal(progress, quiet=quiet),
     )
 
 
@@ -234,10 +239,11 @@ def evaluate(
     pixel_coordinates: PixelCoordinates = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    progress: Progress = "bar",
 ) -> None:
     """Compare a model's classes with reference labels that it has not seen."""
     from hsi_pipeline.commands.evaluate import evaluate
-    from hsi_pipeline.commands.terminal import Terminal
+    from hsi_pipeline.commands.terminal import open_terminal
 
     evaluate(
         scene,
@@ -257,7 +263,7 @@ def evaluate(
         tolerance_nm=tolerance_nm,
         pixel_coordinates=pixel_coordinates,
         overwrite=overwrite,
-        terminal=Terminal(quiet=quiet),
+        terminal=open_terminal(progress, quiet=quiet),
     )
 
 
@@ -267,6 +273,10 @@ def classify(
     model: Model,
     out: Annotated[Path, typer.Option(help="Class map to write, .zarr or .tif.")],
     chunk: Chunk = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="Memory to use, such as 4GB: makes chunks as large as it allows."),
+    ] = None,
     precision: Precision = "float32",
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write the probability of each class too.")
@@ -277,17 +287,25 @@ def classify(
     pixel_coordinates: PixelCoordinates = False,
     overwrite: Overwrite = False,
     restart: Restart = False,
+    skip_failed: Annotated[
+        bool,
+        typer.Option(
+            "--skip-failed", help="Leave chunks that cannot be read as nodata, and list them."
+        ),
+    ] = False,
     quiet: Quiet = False,
+    progress: Progress = "bar",
 ) -> None:
     """Classify a scene; a call that was interrupted goes on where it stopped."""
     from hsi_pipeline.commands.classify import classify
-    from hsi_pipeline.commands.terminal import Terminal
+    from hsi_pipeline.commands.terminal import open_terminal
 
     classify(
         scene,
         model,
         out,
         chunk=chunk,
+        memory=memory,
         precision=precision,
         probabilities=probabilities,
         device=device,
@@ -296,7 +314,8 @@ def classify(
         pixel_coordinates=pixel_coordinates,
         overwrite=overwrite,
         restart=restart,
-        terminal=Terminal(quiet=quiet),
+        skip_failed=skip_failed,
+        terminal=open_terminal(progress, quiet=quiet),
     )
 
 
@@ -310,10 +329,11 @@ def polygonize(
     chunk: Chunk = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    progress: Progress = "bar",
 ) -> None:
     """Turn a class map into land-cover polygons."""
     from hsi_pipeline.commands.polygonize import polygonize
-    from hsi_pipeline.commands.terminal import Terminal
+    from hsi_pipeline.commands.terminal import open_terminal
 
     polygonize(
         class_map,
@@ -321,7 +341,7 @@ def polygonize(
         min_area=min_area,
         chunk=chunk,
         overwrite=overwrite,
-        terminal=Terminal(quiet=quiet),
+        terminal=open_terminal(progress, quiet=quiet),
     )
 
 
@@ -332,17 +352,18 @@ def run(
     overwrite: Overwrite = False,
     restart: Restart = False,
     quiet: Quiet = False,
+    progress: Progress = "bar",
 ) -> None:
     """Run all steps of a workflow file."""
     from hsi_pipeline.commands.run import run
-    from hsi_pipeline.commands.terminal import Terminal
+    from hsi_pipeline.commands.terminal import open_terminal
 
     run(
         workflow,
         scheduler=scheduler,
         overwrite=overwrite,
         restart=restart,
-        terminal=Terminal(quiet=quiet),
+        terminal=open_terminal(progress, quiet=quiet),
     )
 
 

@@ -99,9 +99,11 @@ class Classify(_Section):
         list[Literal["zarr", "tif"]], BeforeValidator(_listed), Field(min_length=1)
     ] = ["zarr"]
     chunk: _Pixels | None = None
+    memory: str | None = None
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     probabilities: bool = False
     tolerance_nm: _Nanometres | None = None
+    skip_failed: bool = False
 
 
 class Polygonize(_Section):

@@ -1,8 +1,10 @@
 """A tiny scene whose classes are easy to tell apart, its polygons, and a model trained on it."""
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import geopandas as gpd
 import numpy as np
@@ -26,6 +28,17 @@ SPECTRA = {  # digital numbers, 10000 is a reflectance of 1
     7: (1500, 1700, 1900, 2000, 0, 2100, 2200, 2400, 2600, 2500),
 }
 FIELD = 8  # side of a field in pixels; one polygon stands inside each
+
+
+@pytest.fixture(autouse=True)
+def _environment():
+    """Give every test the variables that this process began with.
+
+    A Dask cluster sets OMP_NUM_THREADS here too; programs that later tests start would inherit it,
+    and with another number of threads sums are rounded otherwise.
+    """
+    with patch.dict(os.environ):
+        yield
 
 
 @dataclass(frozen=True)
@@ -59,14 +72,15 @@ def make_pixels(classes, seed=0):
     return pixels.round().astype(np.int16).transpose(2, 0, 1)
 
 
-def write_scene(path, pixels, *, crs=CRS, transform=TRANSFORM, wavelengths=NM, nodata=NODATA):
+def write_scene(
+    path, pixels, *, crs=CRS, transform=TRANSFORM, wavelengths=NM, nodata=NODATA, **options
+):
     """Write a GeoTIFF scene, tiled by 16, reflectance by its scale."""
     count, height, width = pixels.shape
     profile = {"driver": "GTiff", "dtype": pixels.dtype, "nodata": nodata, "crs": crs}
     profile |= {"count": count, "height": height, "width": width, "transform": transform}
-    with rasterio.open(
-        path, "w", tiled=True, blockxsize=16, blockysize=16, interleave="band", **profile
-    ) as raster:
+    profile |= {"tiled": True, "blockxsize": 16, "blockysize": 16, "interleave": "band"} | options
+    with rasterio.open(path, "w", **profile) as raster:
         raster.write(pixels)
         raster.scales = [1e-4] * count
         for band, nm in enumerate(wavelengths or (), start=1):

@@ -10,7 +10,6 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
 import geopandas as gpd
 import numpy as np
@@ -25,6 +24,7 @@ from conftest import BAD, NM, TRANSFORM, class_field, field_polygons, make_pixel
 from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix, f1_score
 
 from hsi_pipeline.checkpoint import load_checkpoint, save_checkpoint
+from hsi_pipeline.commands import terminal as commands_terminal
 from hsi_pipeline.commands.classify import classify
 from hsi_pipeline.commands.evaluate import evaluate
 from hsi_pipeline.commands.polygonize import polygonize
@@ -32,7 +32,7 @@ from hsi_pipeline.commands.run import run
 from hsi_pipeline.commands.train import train
 from hsi_pipeline.models import build_model
 from hsi_pipeline.publish import unfinished
-from hsi_pipeline.publish.zarr import fill_store
+from hsi_pipeline.publish.filling import fill_store
 
 REAL = Path(__file__).parents[1].parent / "shared" / "data" / "enmap_potsdam"
 COLUMNS = ("--label-column", "code", "--name-column", "name")
@@ -310,21 +310,16 @@ def test_a_killed_worker_costs_no_chunk_of_the_map(tiny, model, tmp_path):
     def kill_one(cluster, ledger):
         limit = time.monotonic() + 60
         while time.monotonic() < limit and not killed:
-            if any(ledger.glob("c/*/*")):
+            if any(ledger.glob("*/done.zarr/[0-9]*")):
                 worker = next(iter(cluster.workers.values()))
                 killed.append(worker.pid)
                 os.kill(worker.pid, signal.SIGKILL)
             time.sleep(0.01)
 
-    # Starting workers sets OMP_NUM_THREADS here too, and programs that later tests start inherit
-    # it: with another number of threads sums are rounded otherwise.
-    with (
-        patch.dict(os.environ),
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-        ) as cluster,
-    ):
-        ledger = tmp_path / ".map.zarr.unfinished" / "done.zarr"
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
+        ledger = tmp_path / ".map.zarr.unfinished"
         watcher = threading.Thread(target=kill_one, args=(cluster, ledger))
         watcher.start()
         classify(
@@ -665,6 +660,122 @@ def test_after_ctrl_c_the_same_command_goes_on_and_no_other(cli, tiny, model, tm
     assert first == second
 
 
+@pytest.fixture
+def torn(tiny, tmp_path):
+    """A compressed scene one of whose blocks does not decode, and which pixels it holds."""
+    path = write_scene(
+        tmp_path / "torn.tif", np.tile(tiny.pixels, (1, 2, 2)), compress="deflate",
+        interleave="pixel",
+    )  # fmt: skip
+    with rasterio.open(path) as raster:
+        offset = int(raster.get_tag_item("BLOCK_OFFSET_2_3", "TIFF", bidx=1))
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(b"\xff" * 40)
+    return path, (slice(48, 64), slice(32, 48))
+
+
+def test_a_block_that_does_not_decode_is_named_or_skipped(cli, torn, model, tmp_path):
+    scene, (rows, columns) = torn
+    out = tmp_path / "map.zarr"
+    command = ("classify", scene, model, "--out", out, "--device", "cpu", "--chunk", "32")
+    code, _, err = cli(*command)
+    assert code == 2
+    assert "rows 32 to 63, columns 32 to 63 cannot be read, tried 3 times: " in err
+    assert "Traceback" not in err
+    assert not out.exists()
+    code, _, err = cli(*command, "--skip-failed")
+    assert code == 0, err
+    told = "rows 32 to 63, columns 32 to 63 are nodata, since "
+    assert told in err
+    codes = classes_of(out)
+    assert (codes[32:64, 32:64] == 0).all()
+    assert (codes[rows, columns] == 0).all()
+    codes[32:64, 32:64] = 1
+    assert (codes > 0).mean() > 0.8, "only that chunk is nodata"
+    assert [text[: len(told)] for text in xr.open_zarr(out).attrs["failed_chunks"]] == [told]
+
+
+def test_a_memory_instead_of_a_chunk_gives_the_same_map(cli, tiny, model, tmp_path, zarr_map):
+    out = tmp_path / "map.zarr"
+    command = ("classify", tiny.path, model, "--out", out, "--device", "cpu")
+    for more, words in (
+        (("--memory", "much"), "--memory much is no size such as 4GB"),
+        (("--memory", "100MB"), "a memory of 95.37 MiB is too small for a chunk of 64 pixels"),
+        (("--memory", "4GB", "--chunk", "64"), "give --chunk or --memory, not both"),
+        (("--memory", "4GB", "--scheduler", "tcp://127.0.0.1:1"), "start the workers with a"),
+    ):
+        code, _, err = cli(*command, *more)
+        assert code == 2
+        assert words in err, err
+    code, _, err = cli(*command, "--memory", "4GB")
+    assert code == 0, err
+    assert "chunks of 2048 x 2048 pixels, the largest that 4GB allow" in err
+    np.testing.assert_array_equal(classes_of(out), classes_of(zarr_map))
+
+
+def test_a_memory_that_makes_no_sense_is_known_before_training(cli, tiny, tmp_path):
+    workflow = tmp_path / "workflow.yaml"
+    for section, words in (
+        ({"memory": "much"}, "--memory much is no size"),
+        ({"memory": "4GB", "chunk": 64}, "give --chunk or --memory, not both"),
+    ):
+        workflow.write_text(yaml.safe_dump({
+            "scene": str(tiny.path), "out": "out", "classify": section,
+            "train": {"labels": {"path": str(tiny.labels), "label_column": "code"}},
+        }))  # fmt: skip
+        code, _, err = cli("run", workflow)
+        assert code == 2
+        assert words in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_map_says_which_number_type_was_used(cli, tiny, model, tmp_path):
+    code, _, err = cli(
+        "classify", tiny.path, model, "--out", tmp_path / "map.zarr", "--precision", "auto"
+    )
+    assert code == 0, err
+    assert xr.open_zarr(tmp_path / "map.zarr").attrs["precision"] in ("float32", "bfloat16")
+
+
+def test_progress_for_programs_is_one_object_a_line(cli, tiny, model, tmp_path):
+    out = tmp_path / "map.zarr"
+    code, lines, err = cli(
+        "classify", tiny.path, model, "--out", out, "--chunk", "8", "--progress", "json"
+    )
+    assert (code, err) == (0, "")
+    events = [json.loads(line) for line in lines.splitlines()]
+    progress = [event for event in events if event["event"] == "progress"]
+    assert progress[-1]["done"] == progress[-1]["total"] == 30
+    assert progress[-1]["label"] == "classifying"
+    assert any("map of" in event["text"] for event in events if event["event"] == "message")
+    code, lines, err = cli(
+        "evaluate", tiny.path, tiny.labels, model, *COLUMNS, "--progress", "json"
+    )
+    assert (code, err) == (0, "")
+    events = {event["event"]: event for event in map(json.loads, lines.splitlines())}
+    assert events["table"]["columns"][0] == "class"
+    assert events["result"]["text"].startswith("overall accuracy ")
+    code, _, err = cli("classify", tiny.path, model, "--out", out, "--progress", "dots")
+    assert code == 2
+    assert "--progress dots is not one of bar, json" in err
+
+
+def test_a_program_hears_that_a_long_step_is_alive(monkeypatch, capsys):
+    monkeypatch.setattr(commands_terminal, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(commands_terminal, "_HEARTBEAT_S", 0.05)
+    with commands_terminal.JsonTerminal().progress("reading") as update:
+        update(1, 4)
+        time.sleep(0.4)
+        update(4, 4)
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    kinds = [event["event"] for event in events]
+    assert (kinds[0], kinds[-1]) == ("progress", "progress")
+    assert kinds.count("alive") >= 3
+    assert events[0]["seconds_left"] is None
+    assert events[-1]["seconds_left"] == 0
+
+
 def test_a_scene_that_changes_while_it_is_read_gives_no_map(
     cli, tiny, model, tmp_path, monkeypatch
 ):
@@ -678,7 +789,7 @@ def test_a_scene_that_changes_while_it_is_read_gives_no_map(
     command = ("classify", scene, model, "--out", tmp_path / "map.zarr", "--device", "cpu")
     code, _, err = cli(*command)
     assert code == 2
-    assert f"{scene} changed or went while it was read" in err
+    assert f"{scene} changed while it was read" in err
     assert "what is done is kept" not in err
     assert not list(tmp_path.glob("*map.zarr*"))
     monkeypatch.undo()

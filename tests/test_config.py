@@ -37,9 +37,11 @@ FULL = {
     "classify": {
         "formats": ["zarr", "tif"],
         "chunk": 256,
+        "memory": "4GB",
         "precision": "auto",
         "probabilities": True,
         "tolerance_nm": 0,
+        "skip_failed": True,
     },
     "polygonize": {"min_area": 1800, "chunk": 512, "format": "fgb"},
 }
@@ -100,9 +102,11 @@ def test_every_key_is_read_and_paths_are_relative_to_the_file(write, tmp_path, m
         classify=Classify.model_construct(
             formats=["zarr", "tif"],
             chunk=256,
+            memory="4GB",
             precision="auto",
             probabilities=True,
             tolerance_nm=0.0,
+            skip_failed=True,
         ),
         polygonize=Polygonize.model_construct(min_area=1800.0, chunk=512, format="fgb"),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 from dask.base import tokenize
+from dask.utils import parse_bytes
 
 from hsi_pipeline import __version__
 from hsi_pipeline.checkpoint import checkpoint_hash, load_checkpoint
@@ -16,10 +17,16 @@ from hsi_pipeline.commands.messages import about, describe_wavelengths
 from hsi_pipeline.commands.scheduling import choose_device, computing
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.cube import grid_of, wavelengths_of
-from hsi_pipeline.errors import InputError
-from hsi_pipeline.inference import classify_cube
+from hsi_pipeline.errors import InputError, SourceChangedError
+from hsi_pipeline.inference import chunk_for_memory, classify_cube, resolve_precision
 from hsi_pipeline.model_card import ModelCard
-from hsi_pipeline.publish import MAP_WRITERS, check_target, open_class_map, write_class_map
+from hsi_pipeline.publish import (
+    FAILED_CHUNKS,
+    MAP_WRITERS,
+    check_target,
+    open_class_map,
+    write_class_map,
+)
 from hsi_pipeline.scene import open_scene
 from hsi_pipeline.scene.files import file_stamp
 from hsi_pipeline.spectra import bands_for_model
@@ -33,6 +40,7 @@ def classify(
     out: str | os.PathLike[str],
     *,
     chunk: int | None = None,
+    memory: str | None = None,
     precision: str = "float32",
     probabilities: bool = False,
     device: str = "auto",
@@ -41,6 +49,7 @@ def classify(
     pixel_coordinates: bool = False,
     overwrite: bool = False,
     restart: bool = False,
+    skip_failed: bool = False,
     terminal: Terminal | None = None,
 ) -> list[Path]:
     """Classify a scene and write the class map.
@@ -53,6 +62,8 @@ def classify(
         model: Model file.
         out: Target, `.zarr` or `.tif`.
         chunk: Side of a chunk in pixels; the map does not depend on it.
+        memory: Instead of it, memory for this process such as "4GB": the chunk is as large as it
+            allows.
         precision: "float32", "bfloat16" or "auto".
         probabilities: Whether to write the probability of each class.
         device: Torch device or "auto".
@@ -61,6 +72,8 @@ def classify(
         pixel_coordinates: Accept a scene without georeference.
         overwrite: Replace an existing map.
         restart: Throw away what an interrupted call for the same map has done.
+        skip_failed: Leave chunks that cannot be read as nodata, listed in the map's attribute
+            `failed_chunks`, instead of ending with an error.
         terminal: Where to report.
 
     Returns:
@@ -71,11 +84,13 @@ def classify(
     """
     terminal = terminal or Terminal(quiet=True)
     check_target(out, overwrite=overwrite, suffixes=MAP_WRITERS)
-    chosen_device = choose_device(device)
+    check_memory(memory, chunk, scheduler)
+    chosen_device = choose_device(device, scheduler)
     class_map, _, reading = open_and_classify(
         scene,
         model,
         chunk=chunk,
+        memory=memory,
         precision=precision,
         probabilities=probabilities,
         device=chosen_device,
@@ -87,16 +102,26 @@ def classify(
 
     def check_source() -> None:
         try:
-            same = file_stamp(os.fspath(scene)) == stamp
-        except OSError:
-            same = False
-        if not same:
+            now = file_stamp(os.fspath(scene))
+        except OSError as error:
             raise InputError(
-                f"{scene} changed or went while it was read; a map would mix two scenes, so "
-                "nothing was kept: run again when the scene is complete"
+                f"{scene} cannot be reached any more ({error.strerror}), so that nobody knows "
+                "whether it changed while it was read"
+            ) from error
+        if now != stamp:
+            raise SourceChangedError(
+                f"{scene} changed while it was read; a map would mix two scenes, so nothing was "
+                "kept: run again when the scene is complete"
             )
 
-    with computing(terminal, "classifying", scheduler):
+    label = "classifying"
+    with (
+        # a GPU has two chunks at a time, and others are to be read meanwhile
+        computing(
+            terminal, label, scheduler, bar=False, threads=2 if chosen_device == "cpu" else 4
+        ),
+        terminal.chunk_progress(label, class_map["class"].size) as progress,
+    ):
         try:
             written = write_class_map(
                 class_map,
@@ -105,6 +130,8 @@ def classify(
                 job=_job(class_map, stamp, reading, device=chosen_device),
                 restart=restart,
                 check_source=check_source,
+                skip_failed=skip_failed,
+                progress=progress,
             )
         except BaseException as error:
             for note in getattr(error, "__notes__", ()):
@@ -141,6 +168,7 @@ def open_and_classify(
     model: str | os.PathLike[str],
     *,
     chunk: int | None,
+    memory: str | None = None,
     precision: str,
     probabilities: bool,
     device: str,
@@ -168,6 +196,10 @@ def open_and_classify(
     if card.wavelengths is not None:
         off = _largest_shift(cube, bands, card)
         terminal.say(f"{len(bands)} bands matched by wavelength, at most {off:.2f} nm off")
+    if memory is not None:
+        classes = len(card.classes) if probabilities else 0
+        chunk = chunk_for_memory(parse_bytes(memory), cube, network, bands=bands, classes=classes)
+        terminal.say(f"chunks of {chunk} x {chunk} pixels, the largest that {memory} allow")
     class_map = classify_cube(
         cube,
         network,
@@ -183,7 +215,7 @@ def open_and_classify(
         "model": Path(model).name,
         "model_sha256": checkpoint_hash(model),
         "model_architecture": card.architecture,
-        "precision": precision,
+        "precision": str(resolve_precision(precision, device)).removeprefix("torch."),
         "band_matching": "wavelength" if card.wavelengths else "file order, no wavelengths",
     }
     grid = grid_of(cube)
@@ -192,9 +224,31 @@ def open_and_classify(
     return class_map, card, reading
 
 
+def check_memory(memory: str | None, chunk: int | None, scheduler: str | None) -> None:
+    """Refuse a memory that cannot decide on the chunk.
+
+    Raises:
+        InputError: It is no size, or something else decides.
+    """
+    if memory is None:
+        return
+    if chunk is not None:
+        raise InputError("give --chunk or --memory, not both: the memory decides on the chunk")
+    if scheduler is not None:
+        raise InputError(
+            "--memory is that of this process, and with --scheduler it only waits; give --chunk, "
+            "and start the workers with a --memory-limit"
+        )
+    try:
+        parse_bytes(memory)
+    except ValueError as error:
+        raise InputError(f"--memory {memory} is no size such as 4GB or 2500MiB") from error
+
+
 def report_map(terminal: Terminal, path: Path) -> None:
     """Say how the classes share a written map, and what is nodata."""
-    codes = open_class_map(path)["class"]
+    class_map = open_class_map(path)
+    codes = class_map["class"]
     counts = np.zeros(256, np.int64)
     for block in codes.data.blocks.ravel():  # block by block: the map is never whole in memory
         counts += np.bincount(block.compute().ravel(), minlength=256)
@@ -204,6 +258,8 @@ def report_map(terminal: Terminal, path: Path) -> None:
         f"{name} {counts[code] / total:.1%}" for code, name in names.items() if counts[code]
     )
     terminal.say(f"map of {total} pixels in {path}: {shares}; nodata {counts[0] / total:.1%}")
+    for failed in class_map.attrs.get(FAILED_CHUNKS, []):
+        terminal.say(f"  {failed}")
 
 
 def _largest_shift(cube: xr.DataArray, bands: tuple[int, ...], card: ModelCard) -> float:

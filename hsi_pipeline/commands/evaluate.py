@@ -81,7 +81,7 @@ def evaluate(
         chunk=chunk,
         precision=precision,
         probabilities=False,
-        device=choose_device(device),
+        device=choose_device(device, scheduler),
         tolerance_nm=tolerance_nm,
         pixel_coordinates=pixel_coordinates,
         terminal=terminal,

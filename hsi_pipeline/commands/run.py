@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hsi_pipeline import config
-from hsi_pipeline.commands.classify import classify
+from hsi_pipeline.commands.classify import check_memory, classify
 from hsi_pipeline.commands.evaluate import evaluate
 from hsi_pipeline.commands.polygonize import polygonize
 from hsi_pipeline.commands.scheduling import computing
@@ -49,6 +49,8 @@ def run(
     terminal = terminal or Terminal(quiet=True)
     settings = config.load(workflow)
     started = time.monotonic()
+    if settings.classify:
+        check_memory(settings.classify.memory, settings.classify.chunk, scheduler)
     try:
         settings.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-import threading
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import dask
+import dask.threaded
 import torch
-from dask.callbacks import Callback
 
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.errors import InputError
 
-# One thread predicts with all cores while the other reads ahead or writes. Each holds a chunk: a
-# third thread took another gigabyte and was no faster.
-_THREADS = 2
 _PACKAGES = ("hsi_pipeline", "torch", "numpy", "zarr", "dask", "distributed")
 _CONNECT_TIMEOUT = "15s"
 _SCHEMES = ("tcp", "tls", "ucx", "ws", "wss")
 
 
 @contextmanager
-def computing(terminal: Terminal, label: str, scheduler: str | None) -> Iterator[None]:
-    """Compute what the block computes, with progress.
+def computing(
+    terminal: Terminal,
+    label: str,
+    scheduler: str | None,
+    *,
+    bar: bool = True,
+    threads: int = 2,
+) -> Iterator[None]:
+    """Compute what the block computes.
 
     Args:
         terminal: Where to show progress.
         label: What is being done.
         scheduler: Address of a running Dask scheduler; None for threads of this process.
+        bar: Show how many tasks are done; not of a cluster, which has a dashboard.
+        threads: Of this process. One waits for the network, the other reads ahead or writes; each
+            holds a chunk, and a third one was no faster on a processor.
 
     Raises:
         InputError: No scheduler answers at the address, it is none, or its workers are of other
@@ -39,10 +47,8 @@ def computing(terminal: Terminal, label: str, scheduler: str | None) -> Iterator
     """
     if scheduler is None:
         with (
-            ThreadPoolExecutor(_THREADS) as pool,
-            dask.config.set(scheduler="threads", pool=pool),
-            _TasksEnd(pool),
-            terminal.dask_progress(label),
+            dask.config.set(scheduler=partial(_compute_in_threads, threads)),
+            terminal.dask_progress(label) if bar else nullcontext(),
         ):
             yield
         return
@@ -57,7 +63,9 @@ def computing(terminal: Terminal, label: str, scheduler: str | None) -> Iterator
             f"no Dask scheduler answers at {scheduler} within {_CONNECT_TIMEOUT}; start one with "
             "'dask scheduler', or leave out --scheduler"
         ) from error
-    with client, dask.config.set(scheduler=client):
+    with client, dask.config.set(scheduler=client), warnings.catch_warnings():
+        # a kilobyte for each chunk: nothing that could be sent otherwise
+        warnings.filterwarnings("ignore", "Sending large graph")
         workers = len(client.scheduler_info()["workers"])
         if not workers:
             raise InputError(f"the scheduler at {scheduler} has no workers; start 'dask worker'")
@@ -98,29 +106,25 @@ def _check_address(scheduler: str) -> None:
         )
 
 
-class _TasksEnd(Callback):
-    """After an error or Ctrl-C, waits for running tasks before the error goes on.
+def _compute_in_threads(threads: int, graph: Any, keys: Any, **options: Any) -> Any:
+    """Compute in threads of this process, and come back, whatever happens, when they are idle.
 
-    Dask leaves them running, and a task that writes would make files again in a folder that was
-    just removed.
+    After an error or Ctrl-C Dask alone leaves running tasks be, and one that writes would make
+    files again in a folder that was just removed.
     """
-
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
-        self._thread = threading.get_ident()
-        super().__init__()
-
-    def _finish(self, dsk: Any, state: Any, errored: bool) -> None:
-        # Reads nested in a task end here too, in a thread of the pool that cannot await itself.
-        if errored and threading.get_ident() == self._thread:
-            self._pool.shutdown(cancel_futures=True)
+    pool = ThreadPoolExecutor(threads)
+    try:
+        return dask.threaded.get(graph, keys, **{**options, "pool": pool})
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def choose_device(device: str) -> str:
+def choose_device(device: str, scheduler: str | None = None) -> str:
     """Return the Torch device for an option.
 
     Args:
         device: "auto" takes a GPU if Torch sees one, else any Torch device name.
+        scheduler: Address of the cluster that computes; a device that is named need not be here.
 
     Raises:
         InputError: The device is not there.
@@ -128,6 +132,8 @@ def choose_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        if scheduler is not None:
+            return str(torch.device(device))
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +21,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+
+from hsi_pipeline.errors import InputError
+
+_PAUSE_S = 0.5
+_HEARTBEAT_S = 5.0
 
 
 class Terminal:
@@ -70,10 +79,115 @@ class Terminal:
             yield update
 
     @contextmanager
+    def chunk_progress(self, label: str, pixels: int) -> Iterator[Callable[[int, int], None]]:
+        """Show chunks, speed and time left while the block runs.
+
+        Args:
+            label: What is being done.
+            pixels: Of all chunks together.
+
+        Yields:
+            A function `(done, total)` that moves the bar; what is done at its first call is taken
+            for an earlier run's.
+        """
+        before: int | None = None
+        started = time.monotonic()
+        with self.progress(label) as update:
+
+            def move(done: int, total: int) -> None:
+                nonlocal before
+                before = done if before is None else before
+                new = (done - before) * pixels / total
+                seconds = time.monotonic() - started
+                update(done, total, f"{new / 1e6 / seconds:.2f} Mpx/s" if new else "")
+
+            yield move
+
+    @contextmanager
     def dask_progress(self, label: str) -> Iterator[None]:
         """Show the progress of Dask's local schedulers while the block runs."""
         with self.progress(label) as update, _TaskCounter(update):
             yield
+
+
+class JsonTerminal(Terminal):
+    """Talks to a program: one JSON object a line on standard output.
+
+    Each has `event`: "message" (`text`), "result" (`text`), "table" (`title`, `columns`, `rows`),
+    "progress" (`label`, `done`, `total`, `seconds_left` or null, `note`), or "alive" where nothing
+    else has happened for a while.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is said before the first event."""
+        super().__init__(quiet=True)
+        self._lock = threading.Lock()
+        self._last = time.monotonic()
+
+    def _emit(self, event: str, **content: Any) -> None:
+        with self._lock:
+            print(json.dumps({"event": event, **content}), flush=True)
+            self._last = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Tell what is going on."""
+        self._emit("message", text=text)
+
+    def show(self, text: str) -> None:
+        """Print a result."""
+        self._emit("result", text=text)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a table of results."""
+        self._emit("table", title=title, columns=list(columns), rows=[list(row) for row in rows])
+
+    @contextmanager
+    def progress(self, label: str) -> Iterator[Callable[..., None]]:
+        """Print how far the block is, at most twice a second, and that it is alive."""
+        end = threading.Event()
+        started, shown = time.monotonic(), -math.inf
+        first: float | None = None
+
+        def update(done: float, total: float, note: str | None = None) -> None:
+            nonlocal shown, first
+            now = time.monotonic()
+            first = done if first is None else first
+            if now - shown < _PAUSE_S and done < total:
+                return
+            shown = now
+            left = (total - done) * (now - started) / (done - first) if done > first else None
+            self._emit(
+                "progress", label=label, done=done, total=total, note=note or "",
+                seconds_left=None if left is None else round(left, 1),
+            )  # fmt: skip
+
+        def beat() -> None:
+            while not end.wait(_PAUSE_S):
+                if time.monotonic() - self._last > _HEARTBEAT_S:
+                    self._emit("alive")
+
+        heart = threading.Thread(target=beat, daemon=True)
+        heart.start()
+        try:
+            yield update
+        finally:
+            end.set()
+            heart.join()
+
+
+TERMINALS = ("bar", "json")
+"""Kinds of progress that a user may ask for."""
+
+
+def open_terminal(progress: str, *, quiet: bool) -> Terminal:
+    """Return the terminal for a kind of progress.
+
+    Raises:
+        InputError: The kind is not known.
+    """
+    if progress not in TERMINALS:
+        raise InputError(f"--progress {progress} is not one of {', '.join(TERMINALS)}")
+    return JsonTerminal() if progress == "json" else Terminal(quiet=quiet)
 
 
 class _TaskCounter(Callback):
