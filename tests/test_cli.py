@@ -425,7 +425,7 @@ def test_workers_of_another_version_are_refused(refused, tiny, model, out, tmp_p
     older = tmp_path / "packages" / "hsi_pipeline-0.0.1.dist-info" / "METADATA"
     older.parent.mkdir(parents=True)
     older.write_text("Metadata-Version: 2.1\nName: hsi-pipeline\nVersion: 0.0.1\n")
-    options = {"n_workers": 0, "processes": False, "protocol": "tcp", "dashboard_address": None}
+    options = {"n_workers": 0, "processes": False, "protocol": "tcp", "dashboard_address": ":0"}
     with LocalCluster(**options) as cluster:
         address = cluster.scheduler_address
         process = subprocess.Popen(

@@ -285,7 +285,7 @@ def test_a_dask_cluster_gives_the_same_map(tiny, model, zarr_map, tmp_path):
         threads_per_worker=2,
         processes=False,
         protocol="tcp",
-        dashboard_address=None,
+        dashboard_address=":0",
     ) as cluster:
         classify(
             tiny.path, model, tmp_path / "map.zarr", chunk=20, device="cpu",
@@ -317,7 +317,7 @@ def test_a_killed_worker_costs_no_chunk_of_the_map(tiny, model, tmp_path):
             time.sleep(0.01)
 
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
     ) as cluster:
         ledger = tmp_path / ".map.zarr.unfinished"
         watcher = threading.Thread(target=kill_one, args=(cluster, ledger))

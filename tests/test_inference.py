@@ -274,7 +274,7 @@ def test_workers_in_other_processes_give_the_same_map(precision):
     array, model = random_scene(40, 30, holes="rotated"), network()
     expected = classify(cube_of(array), model, chunk=16, precision=precision)
     cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
     )
     with cluster, distributed.Client(cluster):
         found = classify_cube(

@@ -62,7 +62,7 @@ def main() -> None:
         for count in arguments.workers:
             with (
                 LocalCluster(
-                    n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None
+                    n_workers=count, threads_per_worker=1, processes=True, dashboard_address=":0"
                 ) as cluster,
                 Client(cluster, set_as_default=False) as client,
                 dask.config.set(scheduler=client),
