@@ -1,264 +1,229 @@
 """Polygons against GDAL, hand-computed rasters and truths that hold for every raster."""
 
-import dask.array as da
 import numpy as np
 import pytest
-import xarray as xr
+import shapely
 from affine import Affine
+from distributed import Client, LocalCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from odc.geo.geobox import GeoBox
-from odc.geo.xr import xr_coords
-from pyproj import Geod
-from rasterio.features import rasterize, shapes, sieve
-from scipy import ndimage
+from polygon_maps import UTM, burn, make_map, patches, rasters, whole
+from rasterio.features import rasterize, shapes
 from shapely.geometry import Polygon, shape
 
-from hsi_pipeline.classes import make_scheme, scheme_to_attrs
 from hsi_pipeline.cube import pixel_grid
 from hsi_pipeline.errors import InputError
-from hsi_pipeline.polygons import FIELDS, MinAreaReport, polygonize
+from hsi_pipeline.polygons import FIELDS, polygonize
+from hsi_pipeline.polygons.chunks import chunk_windows, outline_chunk, source_of
+from hsi_pipeline.polygons.joining import OpenRegions
 
 # odc-geo multiplies affines in the way that affine 3 is about to retire
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 
-SCHEME = make_scheme([1, 2, 3], {1: "roof", 2: "tree", 3: "water"})
-UTM = Affine(10, 0, 400_000, 0, -10, 5_800_000)
-RASTERS = st.tuples(st.integers(2, 9), st.integers(2, 9)).flatmap(
-    lambda size: arrays(np.uint8, size, elements=st.integers(0, 3))
-)
+CONNECTIVITY = st.sampled_from([4, 8])
 
 
-def make_map(codes, grid=None, confidence=None, chunks=4):
-    codes = np.asarray(codes, np.uint8)
-    grid = grid or pixel_grid(*codes.shape)
-    pixels = {"class": (("y", "x"), da.from_array(codes, chunks=chunks), scheme_to_attrs(SCHEME))}
-    if confidence is not None:
-        values = np.asarray(confidence, np.float32)
-        pixels["confidence"] = (("y", "x"), da.from_array(values, chunks=chunks))
-    return xr.Dataset(pixels, coords=xr_coords(grid, dims=("y", "x")))
-
-
-def burn(polygons, size, grid, column="code"):
-    pairs = list(zip(polygons.geometry, polygons[column], strict=True))
-    if not pairs:
-        return np.zeros(size, np.uint8)
-    return rasterize(pairs, out_shape=size, transform=grid.transform, dtype="uint8")
-
-
-@given(codes=RASTERS, connectivity=st.sampled_from([4, 8]))
-def test_polygons_rasterised_give_the_map_back(codes, connectivity):
-    polygons, report = polygonize(make_map(codes), connectivity=connectivity)
-    np.testing.assert_array_equal(burn(polygons, codes.shape, pixel_grid(*codes.shape)), codes)
-    assert polygons.geometry.is_valid.all()
-    assert polygons.pixels.sum() == (codes > 0).sum()
-    np.testing.assert_allclose(polygons.area, polygons.area_m2)
-    assert report == MinAreaReport(0, 0, 0)
-
-
-@given(codes=RASTERS)
-def test_polygons_are_those_gdal_makes_of_the_whole_raster(codes):
-    polygons, _ = polygonize(make_map(codes, chunks=2))
-    transform = pixel_grid(*codes.shape).transform
-    expected = [
-        (int(code), shape(outline).normalize())
-        for outline, code in shapes(codes, mask=codes > 0, connectivity=4, transform=transform)
+def gdal_polygons(codes, connectivity, transform):
+    """Return what GDAL makes of the whole raster, where it crosses itself made valid."""
+    found = [
+        (int(code), shapely.normalize(shapely.make_valid(shape(outline))))
+        for outline, code in shapes(
+            codes, mask=codes > 0, connectivity=connectivity, transform=transform
+        )
     ]
-    ours = list(zip(polygons.code, polygons.geometry.normalize(), strict=True))
-    assert sorted(ours, key=repr) == sorted(expected, key=repr)
+    return sorted(found, key=repr)
+
+
+def our_polygons(frame):
+    geometry = shapely.normalize(frame.geometry.to_numpy())
+    return sorted(zip(frame.code.tolist(), geometry, strict=True), key=repr)
+
+
+def check_against_gdal(codes, connectivity, chunk):
+    grid = pixel_grid(*codes.shape)
+    frame = whole(make_map(codes, chunks=-1), connectivity=connectivity, chunk=chunk)
+    assert our_polygons(frame) == gdal_polygons(codes, connectivity, grid.transform)
+    assert frame.geometry.is_valid.all()
+    np.testing.assert_array_equal(burn(frame, codes.shape), codes)
+    assert frame.pixels.sum() == (codes > 0).sum()
+    assert frame.area.tolist() == frame.area_m2.tolist()
+    assert frame.length.tolist() == frame.perimeter_m.tolist()
+
+
+@settings(max_examples=1000, deadline=None)
+@given(codes=rasters(), connectivity=CONNECTIVITY, chunk=st.integers(1, 10))
+def test_polygons_are_those_that_gdal_makes_of_the_whole_raster(codes, connectivity, chunk):
+    check_against_gdal(codes, connectivity, chunk)
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+@pytest.mark.parametrize("chunk", [1, 7, 32, 1000])
+def test_rings_and_winding_regions_are_whole_across_chunks(connectivity, chunk):
+    row, column = np.indices((41, 41)) - 20
+    ring = np.maximum(abs(row), abs(column))
+    spiral = (np.hypot(row, column) + 1.5 * np.arctan2(row, column)) // 3 % 2 + 1
+    for codes in (ring // 2 % 2 + 1, spiral, np.where(ring == 20, 0, spiral), ring % 2):
+        check_against_gdal(codes.astype(np.uint8), connectivity, chunk)
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_noise_and_patches_are_as_in_gdal(connectivity):
+    noise = np.random.default_rng(0).integers(0, 4, (120, 130)).astype(np.uint8)
+    check_against_gdal(noise, connectivity, 37)
+    check_against_gdal(patches(150), connectivity, 64)
+
+
+def test_coordinates_are_those_of_gdal_to_the_last_bit():
+    turned = Affine.translation(437_123.4, 5_812_345.6) * Affine.rotation(17) * Affine.scale(3.7)
+    codes = patches(60)
+    frame = whole(make_map(codes, GeoBox(codes.shape, turned, "epsg:32633")), chunk=16)
+    assert our_polygons(frame) == gdal_polygons(codes, 4, turned)
 
 
 def test_a_raster_worked_out_by_hand():
     codes = [[1, 1, 0], [2, 1, 3], [2, 2, 3]]
     confidence = [[0.5, 0.75, np.nan], [1.0, 1.0, 0.25], [0.5, 0.0, 0.75]]
+    roof, tree = np.full((3, 3), 0.25), np.full((3, 3), 0.5)
     grid = GeoBox((3, 3), UTM, "epsg:32633")
-    polygons, _ = polygonize(make_map(codes, grid, confidence))
+    attrs = {"scene_id": "EnMAP 1", "acquired": "2022-07-24"}
+    polygons = whole(make_map(codes, grid, confidence, [roof, tree, 0.75 - tree], attrs=attrs))
     assert tuple(polygons.columns) == (*FIELDS, "geometry")
     assert polygons.crs == "EPSG:32633"
-    assert polygons.code.tolist() == [1, 2, 3]  # the order of first pixels, row by row
+    assert polygons.index.tolist() == [0, 3, 5]  # first pixels, row by row
+    assert polygons.code.tolist() == [1, 2, 3]
     assert polygons.name.tolist() == ["roof", "tree", "water"]
     assert polygons.pixels.tolist() == [3, 3, 2]
     assert polygons.area_m2.tolist() == [300, 300, 200]
+    assert polygons.perimeter_m.tolist() == [80, 80, 60]
     assert polygons.confidence.tolist() == [0.75, 0.5, 0.5]
+    assert polygons.min_confidence.tolist() == [0.5, 0, 0.25]
+    assert polygons.second_name.tolist() == ["tree", "roof", "tree"]
+    assert polygons.second_share.tolist() == [0.5, 0.25, 0.5]
+    assert polygons.scene_id.unique().tolist() == ["EnMAP 1"]
+    assert polygons.acquired.unique().tolist() == ["2022-07-24"]
     water = Polygon([(400_020, y) for y in (5_799_990, 5_799_970)]
                     + [(400_030, y) for y in (5_799_970, 5_799_990)])  # fmt: skip
-    assert polygons.geometry[2].equals(water)
+    assert polygons.geometry.iloc[2].equals(water)
 
 
 def test_corners_join_only_when_8_connected():
     codes = [[1, 0, 2], [0, 1, 0], [2, 0, 1]]
-    four, _ = polygonize(make_map(codes), connectivity=4)
-    eight, _ = polygonize(make_map(codes), connectivity=8)
+    four, eight = (whole(make_map(codes), connectivity=n) for n in (4, 8))
     assert four.code.tolist() == [1, 2, 1, 2, 1]
     assert eight.code.tolist() == [1, 2, 2]
     assert eight.pixels.tolist() == [3, 1, 1]
-
-
-def test_a_hole_is_left_open():
-    codes = np.ones((3, 3))
-    codes[1, 1] = 0
-    polygons, _ = polygonize(make_map(codes))
-    assert len(polygons.geometry[0].interiors) == 1
-    assert polygons.area_m2[0] == 8
+    assert eight.geom_type.tolist() == ["MultiPolygon", "Polygon", "Polygon"]
 
 
 @pytest.mark.parametrize("codes", [np.zeros((2, 3)), np.zeros((1, 1))])
-def test_an_empty_map_gives_no_polygons_but_all_fields(codes):
-    grid = GeoBox(codes.shape, UTM, "epsg:32633")
-    polygons, report = polygonize(make_map(codes, grid), min_area_m2=1000)
-    assert len(polygons) == 0
-    assert tuple(polygons.columns) == (*FIELDS, "geometry")
-    assert polygons.crs == "EPSG:32633"
-    assert report == MinAreaReport(0, 0, 0)
+def test_an_empty_map_gives_one_frame_without_rows_but_all_columns(codes):
+    frames = list(polygonize(make_map(codes, GeoBox(codes.shape, UTM, "epsg:32633"))))
+    assert len(frames) == 1
+    assert len(frames[0]) == 0
+    assert tuple(frames[0].columns) == (*FIELDS, "geometry")
+    assert frames[0].crs == "EPSG:32633"
+    full = whole(make_map(np.ones((2, 2)), GeoBox((2, 2), UTM, "epsg:32633")))
+    assert frames[0].dtypes.tolist() == full.dtypes.tolist()
 
 
-def test_a_map_without_confidence_has_none_in_its_polygons():
-    polygons, _ = polygonize(make_map([[1, 2], [1, 2]]))
-    assert polygons.confidence.isna().all()
+def test_what_a_map_does_not_hold_is_missing_in_its_polygons():
+    polygons = whole(make_map([[1, 2], [1, 2]]))
+    unknown = ["confidence", "min_confidence", "second_name", "second_share", "scene_id"]
+    assert polygons[unknown].isna().all().all()
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=50)
 @given(
     codes=arrays(np.uint8, (7, 6), elements=st.integers(0, 3)),
     seed=st.integers(0, 9),
     chunk=st.integers(1, 8),
+    connectivity=CONNECTIVITY,
 )
-def test_the_chunk_size_makes_no_difference_at_all(codes, seed, chunk):
-    confidence = np.random.default_rng(seed).random((7, 6), np.float32)
-    whole, _ = polygonize(make_map(codes, confidence=confidence, chunks=-1))
-    parts, _ = polygonize(make_map(codes, confidence=confidence, chunks=3), chunk=chunk)
-    assert whole.equals(parts)
-    for row in whole.itertuples():
+def test_the_chunk_size_makes_no_difference_at_all(codes, seed, chunk, connectivity):
+    rng = np.random.default_rng(seed)
+    confidence = np.where(rng.random((7, 6)) < 0.1, np.nan, rng.random((7, 6)))
+    probability = rng.random((3, 7, 6))
+    made = make_map(codes, confidence=confidence, probability=probability, chunks=3)
+    one, parts = (whole(made, connectivity=connectivity, chunk=size) for size in (None, chunk))
+    columns = list(FIELDS)
+    assert one[columns].equals(parts[columns])
+    assert our_polygons(one) == our_polygons(parts)
+    for row in one.itertuples():
         inside = rasterize([row.geometry], (7, 6), transform=pixel_grid(7, 6).transform) == 1
-        assert row.confidence == pytest.approx(confidence[inside].mean(), abs=1e-6)
+        known = confidence[inside][np.isfinite(confidence[inside])]
+        if known.size:
+            assert row.confidence == pytest.approx(known.mean(), abs=1e-6)
+            assert row.min_confidence == pytest.approx(known.min(), abs=1e-6)
+        means = probability[:, inside].mean(axis=1)
+        means[row.code - 1] = -1
+        assert row.second_share == pytest.approx(means.max(), abs=1e-6)
+        assert row.second_name == ["roof", "tree", "water"][means.argmax()]
 
 
-@given(codes=RASTERS, minimum=st.integers(2, 12), connectivity=st.sampled_from([4, 8]))
-def test_minimum_area_leaves_nothing_smaller_and_no_gap(codes, minimum, connectivity):
-    polygons, report = polygonize(make_map(codes), min_area_m2=minimum, connectivity=connectivity)
-    assert (polygons.pixels >= minimum).all()
-    # what hangs together amid nodata is either kept whole or, if too small itself, dropped whole
-    islands, count = ndimage.label(
-        codes > 0, ndimage.generate_binary_structure(2, connectivity // 4)
-    )
-    sizes = np.bincount(islands.ravel(), minlength=count + 1)
-    kept = (sizes[islands] >= minimum) & (codes > 0)
-    burnt = burn(polygons, codes.shape, pixel_grid(*codes.shape))
-    np.testing.assert_array_equal(burnt > 0, kept)
-    assert report.dropped == (sizes[1:] < minimum).sum()
-    assert report.dropped_pixels == ((codes > 0) & ~kept).sum()
-    # a class that stands now stood there before in the same island
-    assert all(
-        set(burnt[(islands == n) & kept]) <= set(codes[islands == n]) for n in range(1, count + 1)
-    )
-    # neighbours of one class are one polygon
-    again, _ = polygonize(make_map(burnt), connectivity=connectivity)
-    assert again.pixels.tolist() == polygons.pixels.tolist()
-
-
-def test_small_regions_join_their_largest_neighbour_as_in_gdal():
-    codes = np.ones((12, 12), np.uint8)
-    codes[:, 8:] = 2
-    codes[2, 2] = codes[5, 10] = 3  # inside 1, and inside 2
-    codes[9, 7] = 3  # on the border, 1 is larger
-    polygons, report = polygonize(make_map(codes), min_area_m2=5)
-    burnt = burn(polygons, codes.shape, pixel_grid(12, 12))
-    np.testing.assert_array_equal(burnt, sieve(codes, size=5))
-    assert report == MinAreaReport(merged=3, dropped=0, dropped_pixels=0)
-
-
-def test_small_regions_among_none_but_small_ones_are_kept():
-    # the case that GDAL's sieve leaves as it is
-    codes = np.indices((6, 6)).sum(axis=0) % 2 + 1
-    polygons, report = polygonize(make_map(codes), min_area_m2=10)
-    assert (sieve(codes.astype(np.uint8), size=10) == codes).all()
-    assert polygons.pixels.sum() == 36
-    assert (polygons.pixels >= 10).all()
-    assert report.dropped == 0
-
-
-def test_a_small_region_amid_nodata_is_dropped_and_counted():
-    codes = np.zeros((5, 9), np.uint8)
-    codes[:, :4] = 1
-    codes[1:3, 6] = 2
-    polygons, report = polygonize(make_map(codes), min_area_m2=3)
-    assert polygons.code.tolist() == [1]
-    assert report == MinAreaReport(merged=0, dropped=1, dropped_pixels=2)
-
-
-def test_a_region_of_exactly_the_minimum_stays():
-    codes = [[1, 1, 1, 2, 2]]
-    grid = GeoBox((1, 5), Affine(0.1, 0, 0, 0, -0.1, 0), "epsg:32633")
-    polygons, _ = polygonize(make_map(codes, grid), min_area_m2=0.02)
-    assert polygons.code.tolist() == [1, 2]
-
-
-def test_feet_are_converted_to_square_metres():
-    grid = GeoBox((1, 1), Affine(10, 0, 0, 0, -10, 0), "epsg:2263")  # US survey feet
-    polygons, _ = polygonize(make_map([[1]], grid))
-    assert polygons.area_m2[0] == pytest.approx(100 * (1200 / 3937) ** 2)
-
-
-def test_without_crs_an_area_counts_pixels():
-    grid = GeoBox((2, 2), Affine(5, 0, 0, 0, -5, 0), None)
-    polygons, _ = polygonize(make_map([[1, 1], [0, 0]], grid))
-    assert polygons.crs is None
-    assert polygons.area_m2.tolist() == [2]
-
-
-@pytest.mark.parametrize("south", [0, 47, -80])
-def test_area_of_a_degree_cell_is_the_geodesic_one(south):
-    grid = GeoBox((1, 1), Affine(1, 0, 9, 0, -1, south + 1), "epsg:4326")
-    polygons, _ = polygonize(make_map([[1]], grid))
-    # sides along parallels are no geodesics: give them vertices
-    along = np.linspace(0, 1, 2001)
-    cell = Polygon([*((9 + t, south) for t in along), *((10 - t, south + 1) for t in along)])
-    expected, _ = Geod(ellps="WGS84").geometry_area_perimeter(cell)
-    assert polygons.area_m2[0] == pytest.approx(expected, rel=1e-7)
-
-
-def test_area_on_a_sphere():
-    crs = "+proj=longlat +R=6371000 +no_defs"
-    grid = GeoBox((180, 1), Affine(1, 0, 0, 0, -1, 90), crs)
-    polygons, _ = polygonize(make_map(np.ones((180, 1)), grid))
-    assert polygons.area_m2[0] == pytest.approx(4 * np.pi * 6_371_000**2 / 360)
-
-
-def test_area_on_a_rotated_geographic_grid_is_the_geodesic_one():
-    turn = Affine.translation(9, 47) @ Affine.rotation(30) @ Affine.scale(0.001, -0.001)
-    polygons, _ = polygonize(make_map(np.ones((40, 60)), GeoBox((40, 60), turn, "epsg:4326")))
-    ring = polygons.geometry[0].segmentize(1e-4)
-    expected, _ = Geod(ellps="WGS84").geometry_area_perimeter(ring)
-    assert polygons.area_m2[0] == pytest.approx(abs(expected), rel=1e-6)
-
-
-@pytest.mark.parametrize("minimum", [1.5e10, 2.1e10])
-def test_minimum_area_on_a_geographic_grid_goes_by_real_area(minimum):
-    # columns of 1 and 2, one degree wide; cells measure 1.2e10 m2 on the equator, 0.4e10 at 70
-    codes = np.tile([1, 2, 3], (70, 1))
-    codes[1:] = 1
-    codes[-1] = [2, 3, 2]
-    grid = GeoBox((70, 3), Affine(1, 0, 0, 0, -1, 70), "epsg:4326")
-    polygons, _ = polygonize(make_map(codes, grid), min_area_m2=minimum)
-    assert (polygons.area_m2 >= minimum).all()
-    assert polygons.pixels.sum() == 210
+def test_a_code_without_a_class_is_refused():
+    with pytest.raises(InputError, match=r"holds code 7, its classes are \(1, 2, 3\)"):
+        whole(make_map([[1, 7], [1, 7]]))
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("options", "message"),
     [
         ({"connectivity": 6}, "connectivity is 4 or 8, not 6"),
-        ({"min_area_m2": -1}, "minimum area is -1 m2, expected 0 or more"),
-        ({"min_area_m2": float("nan")}, "minimum area is nan"),
         ({"chunk": 0}, "chunk size is 0 pixels, expected 1 or more"),
     ],
 )
-def test_settings_without_sense_are_refused(settings, message):
+def test_settings_without_sense_are_refused_at_once(options, message):
     with pytest.raises(InputError, match=message):
-        polygonize(make_map(np.ones((2, 2))), **settings)
+        polygonize(make_map(np.ones((2, 2))), **options)
 
 
-def test_a_code_that_the_scheme_lacks_is_refused():
-    with pytest.raises(InputError, match=r"holds code 7, its classes are \(1, 2, 3\)"):
-        polygonize(make_map([[1, 7], [1, 7]]))
+def test_no_more_is_held_than_reaches_into_chunks_to_come():
+    codes = np.kron(np.indices((60, 6)).sum(axis=0) % 3 + 1, np.ones((4, 4))).astype(np.uint8)
+    codes[:, 0] = 1  # all the way down
+    source = source_of(make_map(codes, chunks=-1))
+    regions = OpenRegions(24, 4, UTM)
+    held = []
+    for rows, columns in chunk_windows(codes.shape, 10):
+        if columns.start == 0 and rows.start:
+            regions.start_row()
+        result = outline_chunk(source.window(rows, columns), UTM, 4, False)
+        regions.add(result.pieces, columns.start)
+        held.append(len(regions))
+    assert max(held[len(held) // 2 :]) <= max(held[: len(held) // 2]) + 24  # the long one's pieces
+    assert held[-1] == 0
+
+
+def test_a_stream_that_is_left_stops_reading():
+    done = []
+    codes = np.random.default_rng(0).integers(1, 4, (800, 800))
+    stream = polygonize(make_map(codes), chunk=50, progress=lambda *at: done.append(at))
+    next(stream)
+    stream.close()
+    assert len(done) < 256
+    assert done[0] == (1, 256)
+
+
+def test_a_cluster_gives_the_same_polygons():
+    made = make_map(patches(100), confidence=np.full((100, 100), 0.5), chunks=30)
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        far = whole(made, chunk=30, executor=client.get_executor(pure=False))
+    near = whole(made)
+    assert far[list(FIELDS)].equals(near[list(FIELDS)])
+    assert our_polygons(far) == our_polygons(near)
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_with_nodes_neighbours_share_whole_sides(connectivity):
+    codes = patches(80)
+    codes[20:40, 30:60] = 0
+    plain, nodes = (
+        whole(make_map(codes), chunk=30, connectivity=connectivity, nodes=n) for n in (False, True)
+    )
+    assert shapely.coverage_is_valid(nodes.geometry.to_numpy())
+    assert not shapely.coverage_is_valid(plain.geometry.to_numpy())
+    assert nodes.geometry.geom_equals(plain.geometry).all()
