@@ -1,4 +1,8 @@
-"""Class scheme -> QGIS styles (QML), as QGIS 3.22 and later read them."""
+"""Class scheme -> styles: QML for QGIS 3.22 and later, SLD 1.0.0 for MapServer, GeoServer, QGIS.
+
+QGIS reads the QML by itself. It reads the SLD of polygons on request; that of rasters QGIS 3.22
+does not read at all (its issue 36347).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,10 @@ from xml.etree import ElementTree as ET
 from hsi_pipeline.classes import Category, ClassScheme
 
 _HEAD = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+_SLD_HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _OUTLINE = {"outline_color": "35,35,35,255", "outline_width": "0.1", "outline_width_unit": "MM"}
+# SLD counts in pixels, which the standard takes to be 0.28 mm wide
+_SLD_OUTLINE = {"stroke": "#232323", "stroke-width": "0.36"}
 
 
 def raster_qml(scheme: ClassScheme) -> str:
@@ -52,6 +59,50 @@ def polygon_qml(scheme: ClassScheme, field: str = "code") -> str:
     return _text(root)
 
 
+def raster_sld(scheme: ClassScheme, layer: str = "landcover") -> str:
+    """Return the SLD of a class map: a colour for exactly each class, 0 not drawn.
+
+    Args:
+        scheme: The classes.
+        layer: Name of the layer that it is for. MapServer applies it to the layer of that name
+            alone; GeoServer and QGIS do not ask.
+    """
+    root, rules = _sld(layer)
+    symbolizer = ET.SubElement(ET.SubElement(rules, "Rule"), "RasterSymbolizer")
+    # the type is an extension of GeoServer, which else blends colours between the codes
+    colors = ET.SubElement(symbolizer, "ColorMap", type="values")
+    for category in scheme.categories:
+        ET.SubElement(
+            colors, "ColorMapEntry", color=category.color, quantity=str(category.code),
+            label=category.name, opacity="1",
+        )  # fmt: skip
+    return _sld_text(root)
+
+
+def polygon_sld(scheme: ClassScheme, field: str = "code", layer: str = "landcover") -> str:
+    """Return the SLD of polygons: filled in the colour of their class, with a thin outline.
+
+    Args:
+        scheme: The classes.
+        field: Name of the field that holds the class code.
+        layer: As at `raster_sld`.
+    """
+    root, rules = _sld(layer)
+    for category in scheme.categories:
+        rule = ET.SubElement(rules, "Rule")
+        ET.SubElement(rule, "Name").text = category.name  # for readers that know no titles
+        ET.SubElement(rule, "Title").text = category.name
+        test = ET.SubElement(ET.SubElement(rule, "ogc:Filter"), "ogc:PropertyIsEqualTo")
+        ET.SubElement(test, "ogc:PropertyName").text = field
+        ET.SubElement(test, "ogc:Literal").text = str(category.code)
+        symbolizer = ET.SubElement(rule, "PolygonSymbolizer")
+        for part, parameters in (("Fill", {"fill": category.color}), ("Stroke", _SLD_OUTLINE)):
+            element = ET.SubElement(symbolizer, part)
+            for name, value in parameters.items():
+                ET.SubElement(element, "CssParameter", name=name).text = value
+    return _sld_text(root)
+
+
 def _fill(name: str, category: Category) -> ET.Element:
     """Return a fill symbol; properties in the form of QGIS 3.18 and later, and in the older."""
     symbol = ET.Element("symbol", name=name, type="fill", alpha="1", clip_to_extent="1",
@@ -79,3 +130,24 @@ def _root() -> ET.Element:
 def _text(root: ET.Element) -> str:
     ET.indent(root)
     return _HEAD + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _sld(layer: str) -> tuple[ET.Element, ET.Element]:
+    """Return the root of an SLD, and where its rules go."""
+    # prefixes written out: to register them with ElementTree would change all of its output
+    root = ET.Element(
+        "StyledLayerDescriptor",
+        {
+            "version": "1.0.0",
+            "xmlns": "http://www.opengis.net/sld",
+            "xmlns:ogc": "http://www.opengis.net/ogc",
+        },
+    )
+    named = ET.SubElement(root, "NamedLayer")
+    ET.SubElement(named, "Name").text = layer
+    return root, ET.SubElement(ET.SubElement(named, "UserStyle"), "FeatureTypeStyle")
+
+
+def _sld_text(root: ET.Element) -> str:
+    ET.indent(root)
+    return _SLD_HEAD + ET.tostring(root, encoding="unicode") + "\n"
