@@ -3,17 +3,13 @@
 import itertools
 import os
 import shutil
-import sqlite3
 import threading
 import time
-from contextlib import closing
 from xml.etree import ElementTree as ET
 
 import dask
 import dask.array as da
-import geopandas as gpd
 import numpy as np
-import pyogrio
 import pytest
 import rasterio
 import rasterio.shutil
@@ -22,13 +18,15 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 from rasterio.enums import ColorInterp
-from shapely.geometry import box
 
 from hsi_pipeline.classes import make_scheme, scheme_from_attrs, scheme_to_attrs
 from hsi_pipeline.cube import grid_of, pixel_grid
 from hsi_pipeline.errors import InputError
-from hsi_pipeline.publish import check_target, open_class_map, write_class_map
-from hsi_pipeline.publish.vector import write_polygons
+from hsi_pipeline.publish import (
+    check_target,
+    open_class_map,
+    write_class_map,
+)
 
 # odc-geo multiplies affines in the way that affine 3 is about to retire
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -237,7 +235,8 @@ def test_overwriting_replaces_all_and_forgets_old_siblings(tmp_path):
         back = open_class_map(target)
         assert list(back) == ["class"]
         np.testing.assert_array_equal(back["class"], fresh["class"])
-    assert listing(tmp_path) == ["map.qml", "map.tif", "map.tif.aux.xml", "map.zarr"]
+    names = ["map.qml", "map.sld", "map.tif", "map.tif.aux.xml", "map.zarr"]
+    assert listing(tmp_path) == names
 
 
 def test_cog_is_tiled_with_overviews_by_majority(tmp_path):
@@ -321,16 +320,75 @@ def test_colours_and_category_names_of_another_program_are_kept(tmp_path):
 @pytest.mark.parametrize(
     ("codes", "message"),
     [
-        (np.ones((2, 2), np.float32), "one band of whole numbers, this raster 1 of float32"),
-        (np.ones((3, 2, 2), np.uint8), "one band of whole numbers, this raster 3 of uint8"),
+        (
+            np.ones((2, 2), np.float32),
+            "one band of whole numbers, this raster holds float32; convert",
+        ),
+        (np.ones((3, 2, 2), np.uint8), "one band of whole numbers, this raster 3 bands"),
         (np.array([[1, 300]], np.uint16), "codes go from 0 to 255, this raster holds 1 to 300"),
         (np.array([[-2, 3]], np.int16), "this raster holds -2 to 3"),
-        (np.zeros((2, 2), np.uint8), "all pixels are nodata or 0"),
     ],
 )
 def test_rasters_that_are_no_class_maps_are_refused(tmp_path, codes, message):
     with pytest.raises(InputError, match=message):
         open_class_map(_write_raster(tmp_path / "labels.tif", codes))
+
+
+def test_what_is_made_up_for_a_raster_of_another_program_is_said(tmp_path):
+    said = []
+    path = _write_raster(tmp_path / "labels.tif", np.array([[4, 9]], np.uint8))
+    scheme = scheme_from_attrs(open_class_map(path, say=said.append)["class"].attrs)
+    assert scheme == make_scheme([4, 9])
+    assert said == [
+        f"{path}: no names for the classes 4, 9; they are called 'class 1' and so on after their "
+        "codes",
+        f"{path}: no colours for the classes 4, 9; they get default ones",
+    ]
+    with rasterio.open(path, "r+") as target:  # what is not given is black to GDAL
+        target.write_colormap(1, {4: (255, 0, 0, 255)})
+    said.clear()
+    scheme = scheme_from_attrs(open_class_map(path, say=said.append)["class"].attrs)
+    assert scheme.colors[0] == "#ff0000"
+    write_class_map(open_class_map(path), tmp_path / "own.tif")
+    said.clear()
+    open_class_map(tmp_path / "own.tif", say=said.append)
+    assert said == []
+
+
+def test_an_empty_raster_of_another_program_opens(tmp_path):
+    said = []
+    path = _write_raster(tmp_path / "labels.tif", np.zeros((2, 2), np.uint8))
+    assert not open_class_map(path, say=said.append)["class"].any()
+    assert said[0] == f"{path}: all pixels are nodata or 0"
+
+
+def test_a_zarr_store_of_another_program_opens(tmp_path):
+    said = []
+    codes = xr.Dataset({"class": (("y", "x"), np.array([[0, 3], [5, 5]], np.int64))})
+    codes.to_zarr(tmp_path / "other.zarr", zarr_format=2)
+    back = open_class_map(tmp_path / "other.zarr", say=said.append)
+    assert back["class"].dtype == np.uint8
+    assert scheme_from_attrs(back["class"].attrs) == make_scheme([3, 5])
+    assert len(said) == 2
+    (codes + 300).to_zarr(tmp_path / "large.zarr", zarr_format=2)
+    with pytest.raises(InputError, match="codes go from 0 to 255, this raster holds 300 to 305"):
+        open_class_map(tmp_path / "large.zarr")
+    codes["class"].attrs = scheme_to_attrs(SCHEME)
+    (codes + 300).to_zarr(tmp_path / "flags.zarr", zarr_format=2)
+    with pytest.raises(InputError, match="this raster holds 300 to 305"):
+        open_class_map(tmp_path / "flags.zarr")
+    (codes + 0.5).to_zarr(tmp_path / "real.zarr", zarr_format=2)
+    with pytest.raises(InputError, match="whole numbers, this raster holds float64"):
+        open_class_map(tmp_path / "real.zarr")
+
+
+def test_a_window_of_a_raster_is_read_and_nothing_else(tmp_path):
+    write_class_map(make_map(probability=True), tmp_path / "map.tif")
+    back = open_class_map(tmp_path / "map.tif")
+    for rows, columns in ((slice(3, 9), slice(60, 70)), (slice(0, 50), slice(5, 6))):
+        for name, made in make_map(probability=True).items():
+            window = back[name][..., rows, columns].compute()
+            np.testing.assert_allclose(window, made[..., rows, columns], atol=0.5001 / 254)
 
 
 def test_a_sibling_on_another_grid_is_refused(tmp_path):
@@ -359,7 +417,7 @@ def test_targets_that_cannot_be_written_are_refused_early(tmp_path):
     with pytest.raises(InputError, match=r"suffix must be one of \.zarr, \.tif, \.tiff"):
         write_class_map(make_map(), tmp_path / "map.gpkg")
     with pytest.raises(InputError, match="suffix must be one of"):
-        check_target(tmp_path / "map.shp")
+        check_target(tmp_path / "map.kml")
     with pytest.raises(InputError, match="nowhere does not exist; make it first"):
         check_target(tmp_path / "nowhere" / "map.tif")
     with pytest.raises(InputError, match="no variable 'class'"):
@@ -394,75 +452,3 @@ def test_a_read_only_folder_is_refused(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match="no permission to write"):
         check_target(tmp_path / "map.tif")
-
-
-def make_polygons(crs="EPSG:32632"):
-    return gpd.GeoDataFrame(
-        {
-            "code": np.array([1, 7], np.int32),
-            "name": ["roof & <co>", "Wälder"],
-            "area_m2": [1.0, 4.0],
-            "pixels": [1, 4],
-            "confidence": [0.5, np.nan],
-        },
-        geometry=[box(0, 0, 1, 1), box(1, 0, 3, 2)],
-        crs=crs,
-    )
-
-
-@pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".fgb"])
-@pytest.mark.parametrize("crs", ["EPSG:32632", "EPSG:4326"])
-def test_polygons_come_back(tmp_path, suffix, crs):
-    made = make_polygons(crs)
-    files = write_polygons(made, tmp_path / f"map{suffix}", SCHEME)
-    assert sorted(file.name for file in files) == listing(tmp_path)
-    back = gpd.read_file(files[0], layer="landcover").sort_values("code", ignore_index=True)
-    assert back.crs == made.crs
-    assert back.geometry.geom_equals(made.geometry).all()
-    for column in ("code", "name", "area_m2", "pixels"):
-        assert back[column].tolist() == made[column].tolist()
-    np.testing.assert_array_equal(back["confidence"], made["confidence"])
-
-
-def test_pixel_coordinates_need_no_crs(tmp_path):
-    write_polygons(make_polygons(None), tmp_path / "map.gpkg", SCHEME)
-    assert gpd.read_file(tmp_path / "map.gpkg", layer="landcover").crs is None
-
-
-@pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".fgb"])
-def test_no_polygons_make_a_valid_empty_file(tmp_path, suffix):
-    path = tmp_path / f"map{suffix}"
-    write_polygons(make_polygons()[:0], path, SCHEME)
-    layer = pyogrio.read_info(path, layer=0)
-    assert len(pyogrio.read_dataframe(path, layer=0)) == 0
-    if suffix != ".geojson":  # which has no place for them
-        assert layer["fields"].tolist() == ["code", "name", "area_m2", "pixels", "confidence"]
-        assert layer["geometry_type"] == "Polygon"
-
-
-def test_a_geopackage_carries_its_style_as_qgis_keeps_it(tmp_path):
-    write_polygons(make_polygons(), tmp_path / "map.gpkg", SCHEME, layer="parcels")
-    with closing(sqlite3.connect(tmp_path / "map.gpkg")) as database:
-        rows = database.execute(
-            "SELECT f_table_catalog, f_table_schema, f_table_name, f_geometry_column,"
-            " useAsDefault, styleQML FROM layer_styles"
-        ).fetchall()
-        assert rows[0][:5] == ("", "", "parcels", "geom", 1)
-        labels = [c.get("label") for c in ET.fromstring(rows[0][5]).iter("category")]
-        assert labels == list(SCHEME.names)
-        contents = dict(database.execute("SELECT table_name, data_type FROM gpkg_contents"))
-        assert contents == {"parcels": "features", "layer_styles": "attributes"}
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        assert version == 10200
-        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-
-
-def test_polygons_that_cannot_be_written_leave_no_trace(tmp_path):
-    path = tmp_path / "map.gpkg"
-    write_polygons(make_polygons(), path, SCHEME)
-    before = path.read_bytes()
-    broken = make_polygons().assign(area_m2=np.array([1j, 2]))
-    with pytest.raises(NotImplementedError, match="complex"):
-        write_polygons(broken, path, SCHEME, overwrite=True)
-    assert listing(tmp_path) == ["map.gpkg"]
-    assert path.read_bytes() == before

@@ -13,12 +13,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import geopandas as gpd
 import xarray as xr
 
 from hsi_pipeline.errors import InputError, SourceChangedError
 from hsi_pipeline.publish.cog import open_raster, write_cog
 from hsi_pipeline.publish.filling import FAILED_CHUNKS as FAILED_CHUNKS
+from hsi_pipeline.publish.layer import Layer as Layer
+from hsi_pipeline.publish.parquet import write_parquet
 from hsi_pipeline.publish.unfinished import working_on
+from hsi_pipeline.publish.vector import write_vector
 from hsi_pipeline.publish.zarr import open_store
 
 MAP_WRITERS: dict[str, Callable[[Path, Path], None] | None] = {
@@ -28,19 +32,25 @@ MAP_WRITERS: dict[str, Callable[[Path, Path], None] | None] = {
 }
 """Suffixes of class maps, and what makes them of a finished Zarr store, if that is not enough."""
 
-POLYGON_SUFFIXES = (".gpkg", ".geojson", ".fgb")
-"""Suffixes of polygons, all written by `publish.vector`."""
+POLYGON_WRITERS: dict[str, Callable[[Iterable[gpd.GeoDataFrame], Path, Layer], None]] = {
+    ".gpkg": write_vector,
+    ".parquet": write_parquet,
+    ".fgb": write_vector,
+    ".geojson": write_vector,
+    ".shp": write_vector,
+}
+"""Suffixes of polygons, and what writes a stream of them."""
 
-SUFFIXES = (*MAP_WRITERS, *POLYGON_SUFFIXES)
+SUFFIXES = (*MAP_WRITERS, *POLYGON_WRITERS)
 
 # Files that belong to a target and are replaced or removed with it.
 _SIBLINGS = {
-    ".tif": ("{stem}_confidence{suffix}", "{stem}_probability{suffix}", "{stem}.qml",
-             "{name}.aux.xml"),
-    ".geojson": ("{stem}.qml",),
-    ".fgb": ("{stem}.qml",),
-}  # fmt: skip
+    ".tif": ("{stem}_confidence{suffix}", "{stem}_probability{suffix}", "{name}.aux.xml"),
+    ".shp": ("{stem}.shx", "{stem}.dbf", "{stem}.prj", "{stem}.cpg"),
+}
 _SIBLINGS[".tiff"] = _SIBLINGS[".tif"]
+# Those that QGIS finds by the stem alone, so that files of one stem share them.
+_STYLES = (".qml", ".sld")
 _STORE_MARKS = (".zgroup", ".zmetadata", ".zarray", "zarr.json")
 
 
@@ -100,7 +110,39 @@ def write_class_map(
     return [path.parent / name for name in names]
 
 
-def open_class_map(path: str | os.PathLike[str]) -> xr.Dataset:
+def write_polygons(
+    batches: Iterable[gpd.GeoDataFrame],
+    path: str | os.PathLike[str],
+    layer: Layer,
+    *,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write a stream of polygons with their style.
+
+    Args:
+        batches: Frames of polygons with the same columns, among them the layer's field; at least
+            one frame, which may be empty. Without CRS they are in pixel coordinates.
+        path: Target with a suffix of `POLYGON_WRITERS`.
+        layer: What else there is to know.
+        overwrite: Replace an existing file, with all layers that it holds.
+
+    Returns:
+        The files written, the polygons first.
+
+    Raises:
+        InputError: As `check_target`; the format cannot hold them.
+    """
+    path = Path(path)
+    check_target(path, overwrite=overwrite, suffixes=POLYGON_WRITERS)
+    with staged(path) as target:
+        POLYGON_WRITERS[path.suffix.lower()](batches, target, layer)
+        names = [file.name for file in _main_first(target)]
+    return [path.parent / name for name in names]
+
+
+def open_class_map(
+    path: str | os.PathLike[str], *, say: Callable[[str], None] = lambda _: None
+) -> xr.Dataset:
     """Open a class map lazily.
 
     Args:
@@ -108,6 +150,7 @@ def open_class_map(path: str | os.PathLike[str]) -> xr.Dataset:
             raster that GDAL reads with one integer band of class codes 0 to 255. Names and
             colours of such a raster come from its category names and colour table, defaults
             where it has none; its nodata value becomes 0.
+        say: Told, in a line each, what names and colours are made up.
 
     Returns:
         The class map, as described at `write_class_map`.
@@ -118,7 +161,9 @@ def open_class_map(path: str | os.PathLike[str]) -> xr.Dataset:
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file")
-    return open_store(path) if path.suffix.lower() == ".zarr" else open_raster(path)
+    if path.suffix.lower() == ".zarr":
+        return open_store(path, say=say)
+    return open_raster(path, say)
 
 
 def check_target(
@@ -143,6 +188,7 @@ def check_target(
         raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise InputError(f"{path}: no permission to write in the folder {path.parent}")
+    _check_styles(path)
     existing = [file for file in (path, *_siblings(path)) if os.path.lexists(file)]
     if existing and not overwrite:
         raise InputError(f"{existing[0]} exists; choose another name or pass --overwrite")
@@ -178,9 +224,40 @@ def staged(path: Path) -> Iterator[Path]:
 
 def _siblings(path: Path) -> list[Path]:
     """Return the files that belong to a target, whether they exist or not."""
+    suffix = path.suffix.lower()
     parts = {"stem": path.stem, "suffix": path.suffix, "name": path.name}
-    patterns = _SIBLINGS.get(path.suffix.lower(), ())
-    return [path.with_name(pattern.format(**parts)) for pattern in patterns]
+    files = [path.with_name(name.format(**parts)) for name in _SIBLINGS.get(suffix, ())]
+    # a style that another file has too stays, and is as good for this one
+    shared = suffix == ".zarr" or any(_like(path))
+    return files + ([] if shared else [path.with_suffix(style) for style in _STYLES])
+
+
+def _like(path: Path) -> list[Path]:
+    """Return the other files whose styles have the same names and are of the same kind."""
+    kind = MAP_WRITERS if path.suffix.lower() in MAP_WRITERS else POLYGON_WRITERS
+    return [
+        other
+        for suffix in kind
+        if suffix != ".zarr" and (other := path.with_suffix(suffix)) != path and other.exists()
+    ]
+
+
+def _check_styles(path: Path) -> None:
+    """Refuse a target whose style would take the place of one for another kind of layer.
+
+    Raises:
+        InputError: Names both files.
+    """
+    suffix = path.suffix.lower()
+    kind = POLYGON_WRITERS if suffix in MAP_WRITERS else MAP_WRITERS
+    if suffix not in SUFFIXES or suffix == ".zarr":
+        return
+    for other in (path.with_suffix(suffix) for suffix in kind if suffix != ".zarr"):
+        if other.exists():
+            raise InputError(
+                f"{path.with_suffix('.qml').name} is the style of {other.name}, and {path.name} "
+                "would need another one of that name; give it another stem"
+            )
 
 
 def _main_first(target: Path) -> list[Path]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -25,13 +26,13 @@ from rasterio.windows import Window
 from hsi_pipeline.classes import (
     UNLABELLED,
     ClassScheme,
-    make_scheme,
     scheme_from_attrs,
     scheme_to_attrs,
 )
 from hsi_pipeline.cube import grid_of, pixel_grid
 from hsi_pipeline.errors import InputError
-from hsi_pipeline.publish.style import raster_qml
+from hsi_pipeline.publish.foreign import check_codes, find_scheme
+from hsi_pipeline.publish.style import raster_qml, raster_sld
 from hsi_pipeline.publish.zarr import PROBABILITY_STEPS, open_store
 
 _TILE = 512
@@ -54,7 +55,8 @@ def write_cog(store: Path, path: Path) -> None:
     Args:
         store: Class map as `publish.zarr` stores it.
         path: The class map's file. Beside it, with its stem as NAME: `NAME_confidence.tif`,
-            `NAME_probability.tif` (254 = 1.0), `NAME.tif.aux.xml` (category names), `NAME.qml`.
+            `NAME_probability.tif` (254 = 1.0), `NAME.tif.aux.xml` (category names), `NAME.qml`,
+            `NAME.sld`.
     """
     stored = open_store(store, raw=True)
     grid = grid_of(stored)
@@ -75,25 +77,30 @@ def write_cog(store: Path, path: Path) -> None:
             plain.unlink()
     path.with_name(f"{path.name}.aux.xml").write_text(_category_names(scheme), encoding="utf-8")
     path.with_suffix(".qml").write_text(raster_qml(scheme), encoding="utf-8")
+    path.with_suffix(".sld").write_text(raster_sld(scheme, path.stem), encoding="utf-8")
 
 
-def open_raster(path: Path) -> xr.Dataset:
+def open_raster(path: Path, say: Callable[[str], None]) -> xr.Dataset:
     """Open a raster of class codes lazily, with the confidence and probabilities beside it.
+
+    Args:
+        path: The raster.
+        say: Told what names and colours are made up.
 
     Raises:
         InputError: The file is no raster of one integer band with codes 0 to 255, or a sibling
             lies on another grid.
     """
     pixels, grid, source = _open_bands(path)
-    if len(pixels) != 1 or pixels.dtype.kind not in "iu":
+    if len(pixels) != 1:
         raise InputError(
-            f"{path}: a class map has one band of whole numbers, this raster "
-            f"{len(pixels)} of {pixels.dtype}"
+            f"{path}: a class map has one band of whole numbers, this raster {len(pixels)} bands"
         )
     codes = pixels[0]
+    check_codes(path, codes)
     if source["nodata"] not in (None, UNLABELLED):
         codes = da.where(codes == source["nodata"], UNLABELLED, codes)
-    scheme = _scheme(path, codes, source)
+    scheme = _scheme(path, codes, source, say)
     attrs: dict[str, Any] = {**scheme_to_attrs(scheme)}
     variables: dict[str, tuple] = {"class": (("y", "x"), codes.astype(np.uint8), attrs)}
     coords: dict[str, Any] = dict(xr_coords(grid, dims=("y", "x")))
@@ -163,12 +170,34 @@ def _open_bands(path: Path) -> tuple[da.Array, GeoBox, dict[str, Any]]:
             count, dtype = source.count, np.dtype(source.dtypes[0])
     except RasterioError as error:
         raise InputError(f"{path}: not a raster that can be read ({error})") from error
-    chunks = da.core.normalize_chunks(
-        (count, _CHUNK, _CHUNK), shape=(count, *grid.shape), dtype=dtype
+    bands = _Bands(str(path), (count, *grid.shape), dtype)
+    # a slice of the array becomes a read of that window and nothing else
+    return (
+        da.from_array(bands, chunks=(count, _CHUNK, _CHUNK), meta=np.empty((0, 0, 0), dtype)),
+        grid,
+        details,
     )
-    pixels = da.map_blocks(_read_block, str(path), chunks=chunks, dtype=dtype,
-                           meta=np.empty((0, 0, 0), dtype))  # fmt: skip
-    return pixels, grid, details
+
+
+@dataclass(frozen=True)
+class _Bands:
+    """The bands of a raster as an array that reads what is asked of it."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    ndim = 3
+
+    def __getitem__(self, key: tuple[slice | int, ...]) -> np.ndarray:
+        """Read a window with a handle of its own: handles are shared by no threads."""
+        bands, rows, columns = (
+            range(*part.indices(size)) if isinstance(part, slice) else range(part, part + 1)
+            for part, size in zip(key, self.shape, strict=True)
+        )
+        window = Window(columns.start, rows.start, len(columns), len(rows))
+        with _pixel_grids_allowed(), rasterio.open(self.path) as source:
+            pixels = source.read([band + 1 for band in bands], window=window)
+        return pixels[tuple(slice(None) if isinstance(part, slice) else 0 for part in key)]
 
 
 @contextmanager
@@ -179,32 +208,20 @@ def _pixel_grids_allowed() -> Iterator[None]:
         yield
 
 
-def _read_block(path: str, block_info: Any = None) -> np.ndarray:
-    """Read one Dask chunk with a handle of its own: handles are shared by no threads."""
-    _, (top, bottom), (left, right) = block_info[None]["array-location"]
-    with _pixel_grids_allowed(), rasterio.open(path) as source:
-        return source.read(window=Window(left, top, right - left, bottom - top))
-
-
-def _scheme(path: Path, codes: da.Array, source: dict[str, Any]) -> ClassScheme:
+def _scheme(
+    path: Path, codes: da.Array, source: dict[str, Any], say: Callable[[str], None]
+) -> ClassScheme:
     """Return the classes of a raster: as `write_cog` noted them, or those found in its pixels."""
     tags = {key: _parse(text) for key, text in source["class_tags"].items()}
     if "flag_values" in tags:
         return scheme_from_attrs(tags)
-    present: set[int] = set()
-    for block in codes.blocks.ravel():  # one chunk in memory at a time
-        present.update(np.unique(block.compute(scheduler="synchronous")).tolist())
-    present.discard(UNLABELLED)
-    if not present:
-        raise InputError(f"{path}: all pixels are nodata or 0, there are no classes")
-    if min(present) < 0 or max(present) > 255:
-        raise InputError(
-            f"{path}: class codes go from 0 to 255, this raster holds "
-            f"{min(present)} to {max(present)}; is it a class map?"
-        )
-    colors = {code: "#{:02x}{:02x}{:02x}".format(*rgba) for code, rgba in source["colors"].items()}
+    colors = {
+        code: f"#{red:02x}{green:02x}{blue:02x}"
+        for code, (red, green, blue, alpha) in source["colors"].items()
+        if alpha
+    }
     names = {code: name for code, name in enumerate(_read_category_names(path)) if name}
-    return make_scheme(sorted(present), names, colors)
+    return find_scheme(path, codes, names, colors, say)
 
 
 def _colors(scheme: ClassScheme) -> dict[int, tuple[int, int, int, int]]:

@@ -1,19 +1,34 @@
-"""Polygons -> GeoPackage and other vector files that QGIS opens in the class colours."""
+"""A stream of polygons -> GeoPackage, FlatGeobuf, GeoJSON and Shapefile, by GDAL.
+
+GDAL takes the stream batch by batch as Arrow tables and keeps no more than its format asks for.
+"""
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import warnings
+from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
+import pyarrow as pa
 import pyogrio
 
-from hsi_pipeline.classes import ClassScheme
-from hsi_pipeline.publish import POLYGON_SUFFIXES, check_target, staged
-from hsi_pipeline.publish.style import polygon_qml
+from hsi_pipeline.errors import InputError
+from hsi_pipeline.publish.layer import Layer
+
+_SHORT = 10  # letters of a field's name in a Shapefile
+_OPTIONS: dict[str, dict[str, Any]] = {
+    # GDAL 3.6 warns of newer versions
+    ".gpkg": {"driver": "GPKG", "dataset_options": {"VERSION": "1.2"}},
+    ".fgb": {"driver": "FlatGeobuf"},
+    ".geojson": {"driver": "GeoJSON", "layer_options": {"RFC7946": "YES"}},
+    ".shp": {"driver": "ESRI Shapefile", "encoding": "UTF-8"},
+}
 
 # QGIS's own table, as its OGR provider creates it
 _LAYER_STYLES = """
@@ -27,72 +42,109 @@ CREATE TABLE layer_styles (
 """
 
 
-def write_polygons(
-    polygons: gpd.GeoDataFrame,
-    path: str | os.PathLike[str],
-    scheme: ClassScheme,
-    *,
-    overwrite: bool = False,
-    layer: str = "landcover",
-) -> list[Path]:
-    """Write polygons with their style: inside a GeoPackage, as `.qml` beside other files.
+def write_vector(batches: Iterable[gpd.GeoDataFrame], path: Path, layer: Layer) -> None:
+    """Write polygons with their style: beside the file, and inside a GeoPackage too.
 
     Args:
-        polygons: Polygons with the field `code`; may be empty, or without CRS (pixel coordinates).
-        path: Target with a suffix of `publish.POLYGON_SUFFIXES`.
-        scheme: Classes, for the colours.
-        overwrite: Replace an existing file, with all layers that it holds.
-        layer: Name of the layer.
-
-    Returns:
-        The files written, the polygons first.
+        batches: Frames of polygons with the same columns; at least one, which may be empty.
+        path: Target with a suffix of GDAL's formats.
+        layer: What else there is to know.
 
     Raises:
-        InputError: As `publish.check_target`.
+        InputError: The format cannot hold them.
     """
-    path = Path(path)
-    check_target(path, overwrite=overwrite, suffixes=POLYGON_SUFFIXES)
-    style = polygon_qml(scheme)
-    with staged(path) as target:
-        _write_layer(polygons, target, layer)
-        if path.suffix.lower() == ".gpkg":
-            _add_style(target, layer, style)
-            return [path]
-        target.with_suffix(".qml").write_text(style, encoding="utf-8")
-    return [path, path.with_suffix(".qml")]
-
-
-def _write_layer(polygons: gpd.GeoDataFrame, path: Path, layer: str) -> None:
-    """Write with GDAL; the geometry type is said, as an empty frame does not show it."""
-    multi = bool((polygons.geom_type == "MultiPolygon").any())
-    options: dict = {}
-    if path.suffix.lower() == ".gpkg":
-        options["dataset_options"] = {"VERSION": "1.2"}  # GDAL 3.6 warns of newer ones
+    suffix = path.suffix.lower()
+    frames = iter(batches)
+    first = next(frames)
+    frames = chain([first], frames)
+    crs = None if first.crs is None else first.crs.to_wkt()
+    if suffix == ".geojson":
+        frames, crs = map(_in_wgs84, frames), "EPSG:4326"
+    if suffix == ".shp":
+        names = shortened(first.columns)
+        frames = (frame.rename(columns=names) for frame in frames)
+        layer = replace(layer.renamed(names), name=path.stem)
+    stream = _Stream(map(layer.table, frames))
     with warnings.catch_warnings():
         # pixel coordinates have no CRS, and that is right
         warnings.filterwarnings("ignore", message="'crs' was not provided")
-        pyogrio.write_dataframe(
-            polygons,
-            path,
-            layer=layer,
-            geometry_type="MultiPolygon" if multi else "Polygon",
-            promote_to_multi=multi,
-            **options,
+        try:
+            pyogrio.write_arrow(
+                stream.reader, path, layer=layer.name, crs=crs, geometry_name="geometry",
+                geometry_type="MultiPolygon" if layer.multi else "Polygon", **_OPTIONS[suffix],
+            )  # fmt: skip
+        except RuntimeError as error:  # all of pyogrio's are
+            if stream.failure is not None:
+                raise stream.failure from None
+            raise InputError(
+                f"{path.name} could not be written ({error}); is there room on the disk?"
+            ) from error
+    if suffix == ".gpkg":
+        _add_style(path, layer)
+    layer.write_styles(path)
+
+
+class _Stream:
+    """Arrow tables as a stream that GDAL draws from."""
+
+    def __init__(self, tables: Iterator[pa.Table]) -> None:
+        """Take the columns from the first table."""
+        self.failure: BaseException | None = None
+        """What broke the stream: Arrow tells GDAL no more than that it broke."""
+        first = next(tables)
+        batches = self._batches(chain([first], tables), first.schema)
+        self.reader = pa.RecordBatchReader.from_batches(first.schema, batches)
+
+    def _batches(self, tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        try:
+            for table in tables:
+                yield from table.cast(schema).to_batches()
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # Ctrl-C too
+            self.failure = error
+            raise
+
+
+def shortened(names: Iterable[str]) -> dict[str, str]:
+    """Return the names that a Shapefile cannot hold, and unique ones of ten letters for them."""
+    names = list(names)
+    taken = {name.lower() for name in names if len(name.encode()) <= _SHORT}
+    short: dict[str, str] = {}
+    for name in names:
+        if len(name.encode()) <= _SHORT or name == "geometry":
+            continue
+        for number in range(100):
+            tail = str(number or "")
+            cut = name.encode()[: _SHORT - len(tail)].decode(errors="ignore") + tail
+            if cut.lower() not in taken:
+                break
+        taken.add(cut.lower())
+        short[name] = cut
+    return short
+
+
+def _in_wgs84(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    if frame.crs is None:
+        raise InputError(
+            "GeoJSON holds longitude and latitude, and this map has pixel coordinates; write "
+            ".gpkg or .fgb instead"
         )
+    return frame.to_crs("EPSG:4326")
 
 
-def _add_style(path: Path, layer: str, style: str) -> None:
+def _add_style(path: Path, layer: Layer) -> None:
     """Add QGIS's style table to a GeoPackage, with one style that opens by default."""
     with closing(sqlite3.connect(path)) as database, database:
         (column,) = database.execute(
-            "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?", (layer,)
+            "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?", (layer.name,)
         ).fetchone()
         database.execute(_LAYER_STYLES)
         database.execute(
             "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name,"
             " f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, owner)"
-            " VALUES ('', '', ?, ?, ?, ?, '', 1, 'land-cover classes', '')",
-            (layer, column, layer[:30], style),
+            " VALUES ('', '', ?, ?, ?, ?, ?, 1, 'land-cover classes', '')",
+            (layer.name, column, layer.name[:30], layer.qml, layer.sld),
         )
         database.execute(
             "INSERT INTO gpkg_contents (table_name, data_type, identifier, description,"

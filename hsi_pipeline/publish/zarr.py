@@ -6,6 +6,7 @@ Zarr v2, because GDAL 3.6 and QGIS 3.22 do not recognise v3, with the CRS said t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from hsi_pipeline.classes import scheme_to_attrs
 from hsi_pipeline.cube import grid_of
 from hsi_pipeline.errors import InputError
+from hsi_pipeline.publish.foreign import check_codes, find_codes, find_scheme
 
 PROBABILITY_STEPS = 254
 """Probabilities are stored as whole numbers from 0 to this; 255 is unclassified."""
@@ -58,12 +61,15 @@ def create_store(dataset: xr.Dataset, path: Path, ledger: Path) -> None:
     )
 
 
-def open_store(path: Path, *, raw: bool = False) -> xr.Dataset:
+def open_store(
+    path: Path, *, raw: bool = False, say: Callable[[str], None] = lambda _: None
+) -> xr.Dataset:
     """Open a class map lazily.
 
     Args:
         path: The store.
         raw: Give the numbers as stored, without Dask.
+        say: Told what names and colours are made up, if another program made the store.
 
     Raises:
         InputError: The folder is no Zarr store, or holds no class map.
@@ -81,9 +87,23 @@ def open_store(path: Path, *, raw: bool = False) -> xr.Dataset:
         )
     for variable in dataset.data_vars.values():
         variable.attrs.pop("_CRS", None)
+    if not raw:
+        dataset["class"] = _as_classes(path, dataset["class"], say)
     if "probability" in dataset and not raw:  # float64, as xarray unscales
         dataset["probability"] = dataset["probability"].astype(np.float32)
     return dataset
+
+
+def _as_classes(path: Path, codes: xr.DataArray, say: Callable[[str], None]) -> xr.DataArray:
+    """Return codes as uint8 with the attributes of a scheme, as a map of ours has them already."""
+    if "flag_values" in codes.attrs and codes.dtype == np.uint8:
+        return codes
+    check_codes(path, codes.data)
+    if "flag_values" not in codes.attrs:
+        codes = codes.assign_attrs(scheme_to_attrs(find_scheme(path, codes.data, {}, {}, say)))
+    elif codes.dtype != np.uint8:
+        find_codes(path, codes.data)  # would wrap around
+    return codes.astype(np.uint8)
 
 
 def _number_format(name: str) -> dict[str, Any]:

@@ -1,0 +1,78 @@
+"""A stream of polygons -> GeoParquet 1.1.
+
+One row group for each batch: polygons of a few neighbouring chunks of the map, along a Hilbert
+curve. Each has the bounding box of its polygon in a column, so that readers skip what lies
+elsewhere. geopandas would need all polygons at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+
+from hsi_pipeline.publish.layer import Layer
+
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def write_parquet(batches: Iterable[gpd.GeoDataFrame], path: Path, layer: Layer) -> None:
+    """Write polygons, and their style beside them.
+
+    Args:
+        batches: Frames of polygons with the same columns; at least one, which may be empty.
+        path: Target.
+        layer: What else there is to know.
+    """
+    writer: pq.ParquetWriter | None = None
+    crs = None
+    extent = np.array([np.inf, np.inf, -np.inf, -np.inf])
+    try:
+        for frame in batches:
+            if len(frame) > 1:
+                frame = frame.iloc[frame.hilbert_distance().argsort()]
+            table = _with_boxes(frame, layer)
+            if writer is None:
+                crs = frame.crs
+                writer = pq.ParquetWriter(path, table.schema, compression="zstd")
+            writer.write_table(table.cast(writer.schema))
+            if len(frame):
+                bounds = frame.total_bounds
+                extent[:2] = np.fmin(extent[:2], bounds[:2])
+                extent[2:] = np.fmax(extent[2:], bounds[2:])
+        assert writer is not None
+        writer.add_key_value_metadata({"geo": json.dumps(_metadata(crs, extent, layer))})
+    finally:
+        if writer is not None:
+            writer.close()
+    layer.write_styles(path)
+
+
+def _with_boxes(frame: gpd.GeoDataFrame, layer: Layer) -> pa.Table:
+    """Return polygons as an Arrow table with the column `bbox`."""
+    table = layer.table(frame).replace_schema_metadata(None)
+    place = table.column_names.index("geometry")
+    table = table.set_column(place, "geometry", table["geometry"].cast(pa.binary()))
+    bounds = shapely.bounds(frame.geometry.to_numpy())
+    sides = [pa.array(side) for side in bounds.reshape(-1, 4).T]
+    return table.append_column("bbox", pa.StructArray.from_arrays(sides, _SIDES))
+
+
+def _metadata(crs: Any, extent: np.ndarray, layer: Layer) -> dict[str, Any]:
+    """Return what GeoParquet 1.1 says in the file's footer."""
+    geometry: dict[str, Any] = {
+        "encoding": "WKB",
+        "geometry_types": ["MultiPolygon" if layer.multi else "Polygon"],
+        "crs": None if crs is None else crs.to_json_dict(),
+        "covering": {"bbox": {side: ["bbox", side] for side in _SIDES}},
+    }
+    if np.isfinite(extent).all():
+        geometry["bbox"] = extent.tolist()
+    return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
