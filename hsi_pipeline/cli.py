@@ -321,17 +321,49 @@ def classify(
 
 @app.command()
 def polygonize(
-    class_map: Annotated[Path, typer.Argument(metavar="MAP", help="Class map, .zarr or .tif.")],
-    out: Annotated[Path, typer.Option(help="Polygons to write: .gpkg, .geojson, .fgb.")],
+    class_map: Annotated[
+        Path, typer.Argument(metavar="MAP", help="Class map: .zarr, or any raster of class codes.")
+    ],
+    out: Annotated[
+        str,
+        typer.Option(
+            help="Polygons to write: .gpkg, .parquet, .fgb, .geojson, .shp or "
+            "postgresql://user@host/database?table=name."
+        ),
+    ],
     min_area: Annotated[
         float, typer.Option(help="Minimum mapping unit in m2; smaller regions join neighbours.")
     ] = 0.0,
+    join: Annotated[
+        str,
+        typer.Option(
+            help="They join by longest border, or by the most probable class: probability."
+        ),
+    ] = "border",
+    simplify: Annotated[
+        float, typer.Option(help="Tolerance of simplification in map units; neighbours still fit.")
+    ] = 0.0,
+    smooth: Annotated[
+        bool, typer.Option("--smooth", help="Cut corners; neighbours still fit.")
+    ] = False,
+    connectivity: Annotated[
+        int, typer.Option(help="4, or 8 to join pixels that touch at a corner.")
+    ] = 4,
+    by: Annotated[
+        str | None,
+        typer.Option(help="Your own polygons: adds area and share of each class to them instead."),
+    ] = None,
+    by_layer: Annotated[str | None, typer.Option(help="Layer of these polygons.")] = None,
     chunk: Chunk = None,
+    scheduler: Scheduler = None,
     overwrite: Overwrite = False,
+    append: Annotated[
+        bool, typer.Option("--append", help="Add to an existing table of a database.")
+    ] = False,
     quiet: Quiet = False,
     progress: Progress = "bar",
 ) -> None:
-    """Turn a class map into land-cover polygons."""
+    """Turn a class map into land-cover polygons, or summarise it by polygons of your own."""
     from hsi_pipeline.commands.polygonize import polygonize
     from hsi_pipeline.commands.terminal import open_terminal
 
@@ -339,7 +371,48 @@ def polygonize(
         class_map,
         out,
         min_area=min_area,
+        join=join,  # type: ignore[arg-type]
+        simplify=simplify,
+        smooth=smooth,
+        connectivity=connectivity,  # type: ignore[arg-type]
+        by=by,
+        by_layer=by_layer,
         chunk=chunk,
+        scheduler=scheduler,
+        overwrite=overwrite,
+        append=append,
+        terminal=open_terminal(progress, quiet=quiet),
+    )
+
+
+@app.command()
+def stac(
+    class_map: Annotated[
+        Path, typer.Argument(metavar="MAP", help="Class map: .zarr, or any raster of class codes.")
+    ],
+    out: Annotated[Path, typer.Option(help="STAC item to write, .json.")],
+    product: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another file made of the map; may be given more than once."),
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="Model that made the map.")] = None,
+    derived_from: Annotated[
+        str | None, typer.Option(help="STAC item of the scene, or the scene: URL or file.")
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    progress: Progress = "bar",
+) -> None:
+    """Describe a class map and what was made of it by a STAC item."""
+    from hsi_pipeline.commands.stac import stac
+    from hsi_pipeline.commands.terminal import open_terminal
+
+    stac(
+        class_map,
+        out,
+        products=product or [],
+        model=model,
+        derived_from=derived_from,
         overwrite=overwrite,
         terminal=open_terminal(progress, quiet=quiet),
     )

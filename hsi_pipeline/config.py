@@ -52,7 +52,7 @@ def _filled(value: object) -> object:
 _Path = Annotated[Path, AfterValidator(_placed)]
 _Address = Annotated[str, AfterValidator(_placed_unless_remote)]
 _Pixels = Annotated[int, Field(ge=1)]
-_Nanometres = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
@@ -83,7 +83,7 @@ class Train(_Section):
     seed: int = 0
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     guard: Annotated[int, Field(ge=0)] | None = None
-    tolerance_nm: _Nanometres = 5.0
+    tolerance_nm: _NotNegative = 5.0
 
 
 class Evaluate(_Section):
@@ -102,16 +102,27 @@ class Classify(_Section):
     memory: str | None = None
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     probabilities: bool = False
-    tolerance_nm: _Nanometres | None = None
+    tolerance_nm: _NotNegative | None = None
     skip_failed: bool = False
 
 
 class Polygonize(_Section):
     """How to make polygons; as the options of `polygonize`."""
 
-    min_area: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    formats: Annotated[
+        list[Literal["gpkg", "parquet", "fgb", "geojson", "shp"]],
+        BeforeValidator(_listed),
+        Field(min_length=1),
+    ] = ["gpkg"]
+    min_area: _NotNegative = 0.0
+    join: Literal["border", "probability"] = "border"
+    connectivity: Literal[4, 8] = 4
+    simplify: _NotNegative = 0.0
+    smooth: bool = False
     chunk: _Pixels | None = None
-    format: Literal["gpkg", "geojson", "fgb"] = "gpkg"
+    by: _Address | None = None
+    """Polygons of the user's own; what the map says of them is written too."""
+    by_layer: str | None = None
 
 
 class Workflow(_Section):

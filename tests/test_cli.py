@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from hsi_pipeline import __version__
 from hsi_pipeline.commands import scheduling
 
-COMMANDS = ("info", "train", "evaluate", "classify", "polygonize", "run")
+COMMANDS = ("info", "train", "evaluate", "classify", "polygonize", "stac", "run")
 LABELS = ("--label-column", "code", "--name-column", "name")
 FAST = ("--model", "spectral", "--epochs", "1", "--device", "cpu")
 HEAVY = ("torch", "numpy", "xarray", "dask", "rasterio", "geopandas", "pandas", "yaml")
@@ -80,7 +80,8 @@ def test_help_explains_every_option(cli, command):
         "": ["--version"],
         "train": ["--label-column", "--name-column", "--seed", "--epochs", "--model", "--device"],
         "classify": ["--chunk", "--precision", "--probabilities", "--overwrite", "--scheduler"],
-        "polygonize": ["--min-area", "--chunk"],
+        "polygonize": ["--min-area", "--chunk", "--simplify", "--by", "--append"],
+        "stac": ["--model", "--product"],
         "run": ["--overwrite", "--scheduler"],
     }
     assert set(promised.get(command, [])) <= set(listed)

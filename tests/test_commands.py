@@ -399,37 +399,6 @@ def test_a_class_may_be_called_nan(tiny, tmp_path):
     assert json.loads(out.read_text())["classes"][1]["name"] == "NaN & NaNcy"
 
 
-# --- polygonize ---------------------------------------------------------------------------------
-
-
-def test_polygons_are_the_map(cli, zarr_map, tmp_path, tiny):
-    out = tmp_path / "landcover.gpkg"
-    code, text, err = cli("polygonize", zarr_map, "--out", out)
-    assert (code, text) == (0, "")
-    frame = gpd.read_file(out, layer=0)
-    assert f"{len(frame)} polygons in {out}" in err
-    assert {"code", "name", "area_m2", "confidence"} <= set(frame.columns)
-    assert dict(zip(frame["code"], frame["name"], strict=True)) == {
-        1: "water", 3: "tree", 7: "roof",
-    }  # fmt: skip
-    back = rasterio.features.rasterize(
-        zip(frame.geometry, frame["code"], strict=True), tiny.valid.shape, transform=TRANSFORM
-    )
-    np.testing.assert_array_equal(back, classes_of(zarr_map))
-    assert frame["area_m2"].sum() == pytest.approx(tiny.valid.sum() * 900)
-    assert frame.geometry.area.to_numpy() == pytest.approx(frame["area_m2"])
-
-
-def test_small_polygons_join_their_neighbours(cli, zarr_map, tmp_path, tiny):
-    out = tmp_path / "landcover.geojson"
-    code, text, _ = cli("polygonize", zarr_map, "--out", out, "--min-area", 9000, "--chunk", 11)
-    assert (code, text) == (0, "")
-    frame = gpd.read_file(out, layer=0)
-    assert frame["area_m2"].min() >= 9000
-    assert frame["area_m2"].sum() == pytest.approx(tiny.valid.sum() * 900)
-    assert cli("polygonize", zarr_map, "--out", out, "--overwrite", "-q") == (0, "", "")
-
-
 # --- run ----------------------------------------------------------------------------------------
 
 
@@ -447,7 +416,7 @@ def write_workflow(tiny, folder, **sections):
         },
         "evaluate": {"labels": labels},
         "classify": {"formats": ["zarr", "tif"], "chunk": 16, "probabilities": True},
-        "polygonize": {"min_area": 1800, "format": "geojson"},
+        "polygonize": {"min_area": 1800, "formats": ["geojson", "parquet"]},
         **sections,
     }
     path = folder / "workflow.yaml"
@@ -462,13 +431,19 @@ def test_a_workflow_writes_everything(cli, tiny, tmp_path):
     results = tmp_path / "results"
     written = [results / name for name in (
         "model.safetensors", "accuracy.json", "map.zarr", "map.tif", "map_confidence.tif",
-        "map_probability.tif", "landcover.geojson",
+        "map_probability.tif", "landcover.geojson", "landcover.parquet", "item.json",
     )]  # fmt: skip
     for path in written:
         assert path.exists()
         assert str(path) in text
     assert {p.name for p in results.iterdir()} == {
-        *(p.name for p in written), "map.qml", "map.tif.aux.xml", "landcover.qml",
+        *(p.name for p in written), "map.qml", "map.sld", "map.tif.aux.xml",
+        "landcover.qml", "landcover.sld",
+    }  # fmt: skip
+    item = json.loads((results / "item.json").read_text())
+    assert set(item["assets"]) == {
+        "class", "class_zarr", "confidence", "probability", "landcover", "landcover_parquet",
+        "model",
     }  # fmt: skip
     _, card = load_checkpoint(results / "model.safetensors")
     assert card.architecture == "hyperloopnet-fusion"
@@ -503,8 +478,9 @@ def test_a_workflow_with_a_trained_model_leaves_out_what_it_does_not_name(tiny, 
         classify={"formats": "tif"},
     )  # fmt: skip
     written = run(workflow)
-    assert [path.name for path in written] == ["map.tif", "map.qml", "map.tif.aux.xml",
-                                               "map_confidence.tif"]  # fmt: skip
+    assert [path.name for path in written] == [
+        "map.tif", "map.qml", "map.sld", "map.tif.aux.xml", "map_confidence.tif", "item.json",
+    ]  # fmt: skip
     assert sorted(p.name for p in (tmp_path / "results").iterdir()) == sorted(
         path.name for path in written
     )

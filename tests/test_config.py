@@ -43,7 +43,17 @@ FULL = {
         "tolerance_nm": 0,
         "skip_failed": True,
     },
-    "polygonize": {"min_area": 1800, "chunk": 512, "format": "fgb"},
+    "polygonize": {
+        "formats": ["fgb", "gpkg"],
+        "min_area": 1800,
+        "join": "probability",
+        "connectivity": 8,
+        "simplify": 30,
+        "smooth": True,
+        "chunk": 512,
+        "by": "parcels.gpkg",
+        "by_layer": "fields",
+    },
 }
 TRAINED = {"scene": "scene.tif", "out": "results", "model": "model.safetensors"}
 
@@ -108,7 +118,17 @@ def test_every_key_is_read_and_paths_are_relative_to_the_file(write, tmp_path, m
             tolerance_nm=0.0,
             skip_failed=True,
         ),
-        polygonize=Polygonize.model_construct(min_area=1800.0, chunk=512, format="fgb"),
+        polygonize=Polygonize.model_construct(
+            formats=["fgb", "gpkg"],
+            min_area=1800.0,
+            join="probability",
+            connectivity=8,
+            simplify=30.0,
+            smooth=True,
+            chunk=512,
+            by=str(tmp_path / "parcels.gpkg"),
+            by_layer="fields",
+        ),
     )
 
 
@@ -172,7 +192,7 @@ def test_formats_are_a_list_or_one(write, given, formats):
         ("classify.precison", "did you mean 'precision'"),
         ("classify.format", "did you mean 'formats'"),
         ("polygonize.minarea", "did you mean 'min_area'"),
-        ("polygonize.xyz", "keys here: min_area, chunk, format"),
+        ("polygonize.qqq", "keys here: formats, min_area, join, "),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_right_one(write, place, hint):
@@ -218,7 +238,7 @@ def test_a_section_without_anything_below_it_misses_its_labels(write, section):
         ("classify.precision", "float16", "'float32', 'bfloat16' or 'auto', found 'float16'"),
         ("classify.probabilities", "perhaps", "valid boolean.*found 'perhaps'"),
         ("polygonize.min_area", -1, "greater than or equal to 0, found -1"),
-        ("polygonize.format", "shp", "'gpkg', 'geojson' or 'fgb', found 'shp'"),
+        ("polygonize.join", "size", "'border' or 'probability', found 'size'"),
     ],
 )
 def test_a_value_that_does_not_fit_is_named_with_its_key(write, place, value, words):
@@ -233,6 +253,11 @@ def test_a_value_that_does_not_fit_is_named_with_its_key(write, place, value, wo
 def test_formats_that_cannot_be_are_refused(write, formats, words):
     with pytest.raises(InputError, match=rf"classify\.formats.*{words}"):
         load(write(TRAINED | {"classify": {"formats": formats}}))
+
+
+def test_formats_of_polygons_that_cannot_be_are_refused(write):
+    with pytest.raises(InputError, match=r"polygonize\.formats.*'gpkg', 'parquet'.*found 'kml'"):
+        load(write(TRAINED | {"classify": {}, "polygonize": {"formats": "kml"}}))
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,43 @@
-"""Class map to land-cover polygons."""
+"""Class map to land-cover polygons, or to what it says of the user's own polygons."""
 
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, Literal
+
+import geopandas as gpd
+import pandas as pd
+import xarray as xr
 
 from hsi_pipeline.classes import scheme_from_attrs
+from hsi_pipeline.commands.scheduling import computing
 from hsi_pipeline.commands.terminal import Terminal
+from hsi_pipeline.cube import grid_of
+from hsi_pipeline.errors import InputError
+from hsi_pipeline.ground_truth.parcels import read_parcels
+from hsi_pipeline.parcels import ParcelReport, summarise_parcels
+from hsi_pipeline.polygons import check_cutting, no_polygons
 from hsi_pipeline.polygons import polygonize as outline
-from hsi_pipeline.publish import POLYGON_SUFFIXES, check_target, open_class_map
-from hsi_pipeline.publish.vector import write_polygons
+from hsi_pipeline.polygons.coverage import check_tolerance
+from hsi_pipeline.polygons.coverage import simplify as simplify_all
+from hsi_pipeline.polygons.minimum_area import Join, apply_minimum_area, check_minimum_area
+from hsi_pipeline.publish import (
+    POLYGON_WRITERS,
+    Layer,
+    check_target,
+    open_class_map,
+    write_polygons,
+)
+from hsi_pipeline.publish.postgis import (
+    check_database,
+    is_database,
+    without_password,
+    write_to_database,
+)
+from hsi_pipeline.publish.vector import shortened
 
 
 def polygonize(
@@ -17,40 +45,165 @@ def polygonize(
     out: str | os.PathLike[str],
     *,
     min_area: float = 0.0,
+    join: Join = "border",
+    connectivity: Literal[4, 8] = 4,
+    simplify: float = 0.0,
+    smooth: bool = False,
+    by: str | os.PathLike[str] | None = None,
+    by_layer: str | None = None,
     chunk: int | None = None,
+    scheduler: str | None = None,
     overwrite: bool = False,
+    append: bool = False,
     terminal: Terminal | None = None,
 ) -> list[Path]:
     """Turn a class map into polygons.
 
     Args:
         class_map: `.zarr` or raster file.
-        out: Target vector file.
+        out: Target vector file, or the address of a PostGIS database.
         min_area: Minimum mapping unit in m2 (pixels for a map without CRS).
-        chunk: Pixels read at a time; the polygons do not depend on it.
-        overwrite: Replace an existing file.
+        join: Which neighbour smaller regions join: "border", that with the longest common border,
+            or "probability", that with the most probable class.
+        connectivity: 4, or 8 to join pixels that touch at a corner.
+        simplify: Tolerance of simplification in units of the map's CRS. All polygons are then held
+            in memory, as for `smooth`.
+        smooth: Cut corners.
+        by: Polygons of the user's own; the result are these with the area and share of each class.
+        by_layer: Layer of `by`.
+        chunk: Side of a chunk in pixels; the polygons do not depend on it.
+        scheduler: Address of a running Dask scheduler; None computes in this process.
+        overwrite: Replace an existing file or table.
+        append: Add to an existing table of a database.
         terminal: Where to report.
 
     Returns:
-        The files written, the polygons first.
+        The files written, the polygons first; none for a database.
 
     Raises:
         InputError: Anything about the input or output that cannot work.
     """
     terminal = terminal or Terminal(quiet=True)
-    check_target(out, overwrite=overwrite, suffixes=POLYGON_SUFFIXES)
-    dataset = open_class_map(Path(class_map))
-    polygons, report = outline(dataset, min_area_m2=min_area, chunk=chunk)
+    check_cutting(connectivity, chunk)
+    check_minimum_area(min_area, join)
+    check_tolerance(simplify)
+    if not is_database(out):
+        if append:
+            raise InputError(f"--append adds to a table of a database; {out} is a file")
+        check_target(out, overwrite=overwrite, suffixes=POLYGON_WRITERS)
+    if by is not None and (simplify or smooth):
+        raise InputError("--simplify and --smooth change polygons of the map; leave out --by")
+    parcels = None if by is None else read_parcels(by, by_layer)
+    dataset = open_class_map(Path(class_map), say=terminal.say)
+    if is_database(out):
+        like = None if parcels is not None else no_polygons(dataset)
+        check_database(str(out), overwrite=overwrite, append=append, like=like)
     scheme = scheme_from_attrs(dataset["class"].attrs)
-    written = write_polygons(polygons, out, scheme, overwrite=overwrite)
-    if report.merged:
-        terminal.say(f"{report.merged} regions below {min_area:g} m2 joined their neighbours")
-    if report.dropped:
+    layer = Layer(scheme, multi=connectivity == 8)
+    with (
+        # beside the result, which workers of a cluster see too
+        tempfile.TemporaryDirectory(
+            prefix=".minimum-area-", dir=None if is_database(out) else Path(out).parent
+        ) as folder,
+        computing(terminal, "polygons", scheduler, bar=False) as executor,
+    ):
+        if min_area:
+            dataset = _with_minimum_area(
+                dataset, min_area, Path(folder) / "classes.zarr",
+                join=join, connectivity=connectivity, chunk=chunk, executor=executor,
+                terminal=terminal,
+            )  # fmt: skip
+        with terminal.chunk_progress("polygons", dataset["class"].size) as progress:
+            if parcels is not None:
+                frame, report = summarise_parcels(dataset, parcels, chunk=chunk, progress=progress)
+                layer = Layer(scheme, "parcels", f"majority_code{report.suffix}", multi=True)
+                _report_parcels(report, terminal)
+                batches: Iterable[gpd.GeoDataFrame] = [frame]
+            else:
+                batches = outline(
+                    dataset, connectivity=connectivity, chunk=chunk,
+                    nodes=bool(simplify or smooth), executor=executor, progress=progress,
+                )  # fmt: skip
+                if simplify or smooth:
+                    whole = pd.concat(list(batches)).sort_index()
+                    batches = [simplify_all(whole, simplify, smooth=smooth)]
+            counted = _Counted(batches)
+            written = _write(counted, out, layer, overwrite=overwrite, append=append)
+    if not counted.rows and by is None:
+        terminal.say("the map holds no classified pixel; the layer is valid and has no polygons")
+    if by is None and "probability" not in dataset:
         terminal.say(
-            f"{report.dropped} regions below {min_area:g} m2 ({report.dropped_pixels} pixels) "
-            "lie amid nodata and were left out"
+            "the map has no probabilities, so second_name and second_share are empty; "
+            "'classify --probabilities' writes them"
         )
-    if polygons.empty:
-        terminal.say("the map holds no classified pixel; the file has no polygons")
-    terminal.say(f"{len(polygons)} polygons in {written[0]}")
+    if (
+        not is_database(out)
+        and Path(out).suffix.lower() == ".shp"
+        and (names := shortened(counted.columns))
+    ):
+        listed = ", ".join(f"{long} is {short}" for long, short in names.items())
+        terminal.say(f"names in a Shapefile have ten letters at most: {listed}")
+    shown = without_password(str(out)) if is_database(out) else out
+    terminal.say(f"{counted.rows} {'parcels' if by else 'polygons'} in {shown}")
     return written
+
+
+def _with_minimum_area(
+    dataset: xr.Dataset, min_area: float, scratch: Path, terminal: Terminal, **options: Any
+) -> xr.Dataset:
+    """Apply the minimum area and say what it did."""
+    with terminal.chunk_progress("minimum area", dataset["class"].size) as progress:
+        result, report = apply_minimum_area(
+            dataset, min_area, scratch, progress=progress, **options
+        )
+    unit = "pixels" if grid_of(dataset).crs is None else "m2"
+    terminal.say(f"{report.merged} regions below {min_area:g} {unit} joined their neighbours")
+    if report.kept:
+        terminal.say(
+            f"{report.kept} regions below {min_area:g} {unit} lie amid nodata and stay as they are"
+        )
+    return result
+
+
+class _Counted:
+    """A stream of frames that is counted as it passes."""
+
+    def __init__(self, frames: Iterable[gpd.GeoDataFrame]) -> None:
+        self._frames = frames
+        self.rows = 0
+        self.columns: list[str] = []
+
+    def __iter__(self) -> Iterator[gpd.GeoDataFrame]:
+        for frame in self._frames:
+            self.rows += len(frame)
+            self.columns = list(frame.columns)
+            yield frame
+
+
+def _write(
+    batches: Iterable[gpd.GeoDataFrame],
+    out: str | os.PathLike[str],
+    layer: Layer,
+    *,
+    overwrite: bool,
+    append: bool,
+) -> list[Path]:
+    if is_database(out):
+        write_to_database(batches, str(out), layer, overwrite=overwrite, append=append)
+        return []
+    return write_polygons(batches, out, layer, overwrite=overwrite)
+
+
+def _report_parcels(report: ParcelReport, terminal: Terminal) -> None:
+    """Say what became of the parcels, where it is not what one would expect."""
+    for count, what in (
+        (report.repaired, "had an invalid geometry, which was repaired"),
+        (report.without_geometry, "have no area"),
+        (report.outside, "lie outside the map"),
+        (report.partly_outside, "reach beyond the map"),
+        (report.unclassified, "hold no classified pixel"),
+    ):
+        if count:
+            terminal.say(f"{count} of {report.parcels} parcels {what}")
+    if report.suffix:
+        terminal.say(f"the parcels have columns of these names, so new ones end in {report.suffix}")

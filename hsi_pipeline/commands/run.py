@@ -12,6 +12,7 @@ from hsi_pipeline.commands.classify import check_memory, classify
 from hsi_pipeline.commands.evaluate import evaluate
 from hsi_pipeline.commands.polygonize import polygonize
 from hsi_pipeline.commands.scheduling import computing
+from hsi_pipeline.commands.stac import stac
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.commands.train import train
 from hsi_pipeline.cube import grid_of
@@ -29,7 +30,7 @@ def run(
     restart: bool = False,
     terminal: Terminal | None = None,
 ) -> list[Path]:
-    """Run the steps of a workflow file: train, evaluate, classify, polygonize.
+    """Run the steps of a workflow file: train, evaluate, classify, polygonize, describe by STAC.
 
     Args:
         workflow: YAML file; see `config.Workflow`.
@@ -62,14 +63,21 @@ def run(
         if settings.classify
         else []
     )
-    vectors = (
-        [settings.out / f"landcover.{settings.polygonize.format}"] if settings.polygonize else []
+    polygons = settings.polygonize.formats if settings.polygonize else []
+    vectors = [settings.out / f"landcover.{kind}" for kind in polygons]
+    parcels = (
+        [settings.out / f"parcels.{kind}" for kind in polygons]
+        if settings.polygonize and settings.polygonize.by
+        else []
     )
+    item = [settings.out / "item.json"] if settings.classify else []
     for target in [
         *([model] if settings.train else []),
         *([figures] if settings.evaluate else []),
         *maps,
         *vectors,
+        *parcels,
+        *item,
     ]:
         check_target(target, overwrite=overwrite, suffixes=(target.suffix,))
     written: list[Path] = []
@@ -114,10 +122,21 @@ def run(
             with computing(terminal, f"writing {target.name}", None):
                 written += write_class_map(open_class_map(maps[0]), target, overwrite=overwrite)
     if settings.polygonize:
-        options = settings.polygonize.model_dump(exclude={"format"})
-        written += polygonize(
-            maps[0], vectors[0], **options, overwrite=overwrite, terminal=terminal
+        of_map = settings.polygonize.model_dump(exclude={"formats", "by", "by_layer"})
+        of_parcels = settings.polygonize.model_dump(
+            include={"min_area", "join", "connectivity", "chunk", "by", "by_layer"}
         )
+        for targets, options in ((vectors, of_map), (parcels, of_parcels)):
+            for target in targets:
+                written += polygonize(
+                    maps[0], target, **options, scheduler=scheduler, overwrite=overwrite,
+                    terminal=terminal,
+                )  # fmt: skip
+    if settings.classify:
+        written += stac(
+            maps[-1], item[0], products=[*maps[:-1], *vectors, *parcels], model=model,
+            derived_from=settings.scene, overwrite=overwrite, terminal=terminal,
+        )  # fmt: skip
     terminal.say(f"done in {time.monotonic() - started:.0f} s:")
     for path in written:
         terminal.show(os.path.normpath(path))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -30,7 +30,7 @@ def computing(
     *,
     bar: bool = True,
     threads: int = 2,
-) -> Iterator[None]:
+) -> Iterator[Executor | None]:
     """Compute what the block computes.
 
     Args:
@@ -41,6 +41,9 @@ def computing(
         threads: Of this process. One waits for the network, the other reads ahead or writes; each
             holds a chunk, and a third one was no faster on a processor.
 
+    Yields:
+        The cluster as an executor, for work that is no Dask graph; None in this process.
+
     Raises:
         InputError: No scheduler answers at the address, it is none, or its workers are of other
             versions.
@@ -50,7 +53,7 @@ def computing(
             dask.config.set(scheduler=partial(_compute_in_threads, threads)),
             terminal.dask_progress(label) if bar else nullcontext(),
         ):
-            yield
+            yield None
         return
     from distributed import Client  # half a second, and only clusters need it
 
@@ -71,7 +74,7 @@ def computing(
             raise InputError(f"the scheduler at {scheduler} has no workers; start 'dask worker'")
         _check_versions(client)
         terminal.say(f"{label}: {workers} workers, dashboard {client.dashboard_link}")
-        yield
+        yield client.get_executor(pure=False)
 
 
 def _check_versions(client: Any) -> None:
