@@ -31,7 +31,7 @@ SCHEME = make_scheme([1, 2, 3], NAMES)
 AREAS = ["area_roof_m2", "area_tree_m2", "area_low_vegetation_m2"]
 SHARES = ["share_roof", "share_tree", "share_low_vegetation"]
 COLUMNS = [
-    "majority_code",
+    "majority",
     "majority_name",
     "majority_share",
     "confidence",
@@ -116,7 +116,7 @@ def test_half_covered_pixels_worked_out_by_hand():
     assert row["classified_m2"] == 200
     assert row["unclassified_share"] == 0.2
     assert row[SHARES].tolist() == [0.375, 0.5, 0.125]
-    assert row[["majority_code", "majority_name", "majority_share"]].tolist() == [2, "tree", 0.5]
+    assert row[["majority", "majority_name", "majority_share"]].tolist() == [2, "tree", 0.5]
     mean = (0.25 * 0.5 + 0.5 * 1.0 + 0.5 * 0.25 + 0.5 * 0.5 + 0.25 * 0.75) / 2
     assert row["confidence"] == pytest.approx(mean)
     assert report == ParcelReport(
@@ -151,7 +151,7 @@ def test_on_every_grid_parcels_hold_what_cutting_out_each_pixel_gives(data, code
         if row["classified_m2"] > 1:
             np.testing.assert_allclose(row[SHARES].sum(), 1)
             assert row["majority_share"] == row[SHARES].max()
-            assert row["majority_name"] == NAMES[row["majority_code"]]
+            assert row["majority_name"] == NAMES[row["majority"]]
             weights = part[codes > 0]
             mean = np.average(confidence[codes > 0], weights=weights)
             assert row["confidence"] == pytest.approx(mean, abs=1e-5)
@@ -213,7 +213,7 @@ def test_chunks_make_no_difference(monkeypatch, chunks, chunk, tile, batch):
 
 def test_of_classes_with_equal_areas_the_lowest_code_is_the_majority():
     table, _ = summarise_parcels(make_map([[3, 2], [2, 3]]), layer(on_map(shapely.box(0, 0, 2, 2))))
-    assert table["majority_code"][0] == 2
+    assert table["majority"][0] == 2
     assert table["majority_share"][0] == 0.5
 
 
@@ -282,7 +282,7 @@ def test_parcels_beyond_the_map_amid_nodata_and_without_geometry_keep_their_rows
     shares = [1, 0.5, 0.5, 1, 1, 0, nan, nan]
     np.testing.assert_array_equal(table["unclassified_share"], shares)
     known = table["classified_m2"] > 0
-    for column in ("majority_code", "majority_name", "majority_share", *SHARES):
+    for column in ("majority", "majority_name", "majority_share", *SHARES):
         assert table[column].notna().tolist() == known.tolist()
     assert table["confidence"].tolist()[1:3] == [0.5, 0.25]  # nodata has a confidence of 0 here
     assert report == ParcelReport(

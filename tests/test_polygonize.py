@@ -178,7 +178,7 @@ def test_parcels_get_the_areas_of_classes(cli, class_map, tmp_path):
     assert set(frame["majority_name"][:2]) <= set(SCHEME.names)
     assert frame["majority_name"][2:].isna().all()
     style = (tmp_path / "result.qml").read_text()
-    assert 'attr="majority_code"' in style
+    assert 'attr="majority"' in style
 
 
 def test_parcels_by_a_layer_in_a_shapefile_and_twice(cli, class_map, tmp_path):
@@ -193,15 +193,15 @@ def test_parcels_by_a_layer_in_a_shapefile_and_twice(cli, class_map, tmp_path):
     code, _, err = cli(*common, tmp_path / "parcels.gpkg", "--by-layer", "fields", "--out",
                        tmp_path / "a.shp")  # fmt: skip
     assert code == 0
-    assert "majority_code is majority_c, majority_name is majority_n" in err
+    assert "majority_name is majority_n, majority_share is majority_s" in err
     assert read(tmp_path / "a.shp")["majority_n"].notna().all()
-    assert 'attr="majority_c"' in (tmp_path / "a.qml").read_text()
+    assert 'attr="majority"' in (tmp_path / "a.qml").read_text()
     assert cli(*common, tmp_path / "parcels.gpkg", "--by-layer", "fields", "--out",
                tmp_path / "b.gpkg")[0] == 0  # fmt: skip
     code, _, err = cli(*common, tmp_path / "b.gpkg", "--out", tmp_path / "c.gpkg")
     assert code == 0
     assert "new ones end in _2" in err
-    assert 'attr="majority_code_2"' in (tmp_path / "c.qml").read_text()
+    assert 'attr="majority_2"' in (tmp_path / "c.qml").read_text()
 
 
 def test_a_map_without_probabilities_says_what_is_missing(cli, tmp_path):

@@ -18,6 +18,7 @@ from psycopg.sql import SQL, Identifier
 from shapely.geometry import LineString, MultiPolygon, Point, Polygon, box
 from system_programs import (
     SCHEME,
+    class_map,
     class_polygons,
     clean_environment,
     require_programs,
@@ -26,7 +27,7 @@ from system_programs import (
 
 from hsi_pipeline.classes import make_scheme
 from hsi_pipeline.errors import InputError
-from hsi_pipeline.publish.layer import Layer
+from hsi_pipeline.publish import Layer, write_class_map
 from hsi_pipeline.publish.postgis import (
     check_database,
     is_database,
@@ -546,7 +547,7 @@ def test_what_the_database_refuses_is_said(address, ask):
     [
         (make_polygons(2).assign(geometry=Point(0, 0)), "there is a Point among the polygons"),
         (make_polygons(2).assign(geometry=LineString([(0, 0), (1, 1)])), "there is a LineString"),
-        (make_polygons(2).assign(fid=1), "have a column 'fid', a name that the table needs"),
+        (make_polygons(2).assign(fid=1, gid=2, ogc_fid=3), "have the columns fid, gid, ogc_fid"),
         (make_polygons(2).assign(name=[{}, {}]), "'name' holds mixed values, expected one type"),
         (make_polygons(2).assign(name="a\0b"), "cannot contain NUL"),
     ],
@@ -838,3 +839,82 @@ def test_qgis_opens_the_table_in_the_class_colors(server, database, ask, tmp_pat
     assert legend == [[c.code, c.name, c.color] for c in SCHEME.categories]
     for color in SCHEME.colors:
         assert seen["colors"][color] == pytest.approx(10_000, rel=0.05)
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def class_map_file(tmp_path):
+    """A class map of the tests with other programs."""
+    path = tmp_path / "map.zarr"
+    write_class_map(class_map(), path)
+    return path
+
+
+def test_the_command_writes_replaces_and_appends(cli, server, database, ask, class_map_file):
+    address = server.address(database, table="land.cover")
+    ask("CREATE SCHEMA land")
+    command = ("polygonize", class_map_file, "--out", address)
+    code, text, err = cli(*command, "--chunk", 13)
+    assert (code, text) == (0, "")
+    assert f"3 polygons in {address}" in err
+    rows = ask("SELECT code, name, area_m2, ST_Area(geometry), scene_id FROM land.cover ORDER BY 1")
+    assert [row[:2] for row in rows] == [(c.code, c.name) for c in SCHEME.categories]
+    assert all(area == measured for _, _, area, measured, _ in rows)
+    code, _, err = cli(*command)
+    assert code == 2
+    assert "pass --overwrite" in err
+    assert cli(*command, "--append", "--quiet") == (0, "", "")
+    assert ask("SELECT count(*) FROM land.cover") == [(6,)]
+    assert cli(*command, "--overwrite", "--quiet", "--connectivity", 8)[0] == 0
+    assert ask("SELECT count(*) FROM land.cover") == [(3,)]
+
+
+def test_the_command_writes_parcels_with_their_style(cli, server, database, ask, class_map_file):
+    parcels = class_polygons().drop(columns=["code", "name"]).assign(owner=["a", "b", "c"])
+    parcels.to_file(class_map_file.with_name("parcels.gpkg"))
+    address = server.address(database, table="parcels")
+    command = ("polygonize", class_map_file, "--by", class_map_file.with_name("parcels.gpkg"))
+    code, _, err = cli(*command, "--out", address)
+    assert code == 0, err
+    rows = ask("SELECT owner, majority_name, majority_share FROM parcels ORDER BY owner")
+    assert [row[0] for row in rows] == ["a", "b", "c"]
+    assert {row[1] for row in rows} == set(SCHEME.names)
+    (style,) = ask("SELECT styleqml::text FROM layer_styles")
+    assert 'attr="majority"' in style[0]
+
+
+def test_the_command_keeps_the_password_to_itself(cli, server, database, class_map_file):
+    wrong = server.tcp_address(database, password="not this/one")
+    code, text, err = cli("polygonize", class_map_file, "--out", wrong)
+    assert (code, text) == (2, "")
+    assert "not this" not in err
+    assert "not%20this" not in err
+    assert ":***@" in err
+    assert len(err.splitlines()) <= 2
+
+
+def test_a_server_that_stops_during_the_command_keeps_the_old_table(
+    cli, server, database, ask, class_map_file, monkeypatch
+):
+    import hsi_pipeline.commands.polygonize as command
+
+    address = server.address(database)
+    assert cli("polygonize", class_map_file, "--out", address)[0] == 0
+    outline = command.outline
+
+    def cut_off(*arguments, **options):
+        for frame in outline(*arguments, **options):
+            yield frame
+            ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()")  # fmt: skip
+
+    monkeypatch.setattr(command, "outline", cut_off)
+    code, _, err = cli("polygonize", class_map_file, "--out", address, "--overwrite")
+    assert code == 2
+    assert "error: " in err
+    assert ask("SELECT count(*) FROM landcover") == [(3,)]
+    tables = ask("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+                 " AND tablename LIKE 'landcover%'")  # fmt: skip
+    assert tables == [(1,)]

@@ -22,7 +22,7 @@ from shapely.geometry import MultiPolygon, box, shape
 from hsi_pipeline.classes import make_scheme
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.polygons import FIELDS
-from hsi_pipeline.publish import Layer, check_target, write_polygons
+from hsi_pipeline.publish import Layer, check_target, staged, write_polygons
 from hsi_pipeline.publish.vector import shortened
 
 # odc-geo multiplies affines in the way that affine 3 is about to retire
@@ -285,6 +285,14 @@ def test_a_style_never_takes_the_place_of_one_of_another_kind(tmp_path, overwrit
     with pytest.raises(InputError, match=r"other\.qml is the style of other\.fgb"):
         check_target(tmp_path / "other.tif", overwrite=overwrite)
     check_target(tmp_path / "other.zarr")  # which has no file of that name
+
+
+def test_a_file_without_a_style_leaves_that_of_its_stem_alone(tmp_path):
+    write_polygons([make_polygons()], tmp_path / "map.gpkg", LAYER)
+    check_target(tmp_path / "map.json", suffixes=(".json",))
+    with staged(tmp_path / "map.json") as target:
+        target.write_text("{}")
+    assert listing(tmp_path) == ["map.gpkg", "map.json", "map.qml", "map.sld"]
 
 
 def test_a_style_that_somebody_made_is_not_overwritten_unasked(tmp_path):

@@ -116,7 +116,7 @@ def polygonize(
         with terminal.chunk_progress("polygons", dataset["class"].size) as progress:
             if parcels is not None:
                 frame, report = summarise_parcels(dataset, parcels, chunk=chunk, progress=progress)
-                layer = Layer(scheme, "parcels", f"majority_code{report.suffix}", multi=True)
+                layer = Layer(scheme, "parcels", f"majority{report.suffix}", multi=True)
                 _report_parcels(report, terminal)
                 batches: Iterable[gpd.GeoDataFrame] = [frame]
             else:

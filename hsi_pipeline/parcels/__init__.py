@@ -64,7 +64,7 @@ def summarise_parcels(
         The parcels, with all their columns in their order, and the geometry as it was or as it was
         repaired; then, where CLASS is the name of a class in lower case, letters, digits and _:
 
-        - `majority_code`, `majority_name`, `majority_share`: the class with the largest area, of
+        - `majority`, `majority_name`, `majority_share`: the class with the largest area, of
           equal ones that with the lowest code; missing where nothing is classified;
         - `confidence`: mean of the map's, weighted by covered area; missing where it has none;
         - `classified_m2`: area of all classes;

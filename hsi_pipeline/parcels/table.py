@@ -72,7 +72,7 @@ def make_table(sums: Sums, inside: np.ndarray, scheme: ClassScheme, unit: str) -
     best = np.nan_to_num(shares).round(DECIMALS).argmax(axis=1)
     majority = pd.DataFrame(
         {
-            "majority_code": pd.array(np.array(scheme.codes)[best], dtype="Int32"),
+            "majority": pd.array(np.array(scheme.codes)[best], dtype="Int32"),
             "majority_name": np.array(scheme.names, dtype=object)[best],
             "majority_share": shares[np.arange(len(best)), best],
             "confidence": confidence,
@@ -80,7 +80,7 @@ def make_table(sums: Sums, inside: np.ndarray, scheme: ClassScheme, unit: str) -
             "unclassified_share": unclassified.round(DECIMALS),
         }
     )
-    majority.loc[classified == 0, ["majority_code", "majority_name"]] = None
+    majority.loc[classified == 0, ["majority", "majority_name"]] = None
     names = _identifiers(scheme)
     return pd.concat(
         [

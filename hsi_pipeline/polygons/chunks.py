@@ -146,7 +146,8 @@ def in_order(
     own = ThreadPoolExecutor(THREADS) if executor is None else None
     pool = executor or own
     assert pool is not None
-    ahead = 2 * getattr(pool, "_max_workers", _WORKERS)  # that of Dask does not say
+    # results that wait are memory; one more than there are workers keeps these busy
+    ahead = getattr(pool, "_max_workers", _WORKERS) + 1  # Dask's pool does not say
     waiting: deque[Any] = deque()
     try:
         for job in jobs:

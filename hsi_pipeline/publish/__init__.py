@@ -227,9 +227,9 @@ def _siblings(path: Path) -> list[Path]:
     suffix = path.suffix.lower()
     parts = {"stem": path.stem, "suffix": path.suffix, "name": path.name}
     files = [path.with_name(name.format(**parts)) for name in _SIBLINGS.get(suffix, ())]
-    # a style that another file has too stays, and is as good for this one
-    shared = suffix == ".zarr" or any(_like(path))
-    return files + ([] if shared else [path.with_suffix(style) for style in _STYLES])
+    if suffix not in SUFFIXES or suffix == ".zarr" or _like(path):
+        return files  # a style that another file has too is not this one's alone
+    return files + [path.with_suffix(style) for style in _STYLES]
 
 
 def _like(path: Path) -> list[Path]:

@@ -115,9 +115,10 @@ def write_to_database(
 ) -> int:
     """Write a stream of polygons as one table, with its style, in one transaction.
 
-    Others see the old table, or none, until all is there. The table has the primary key `fid`, the
-    columns of the polygons, `geometry` as MultiPolygon with a spatial index, and a default style
-    in QGIS's table `public.layer_styles`. Who may read a table that is replaced may read the new.
+    Others see the old table, or none, until all is there. The table has the primary key `fid`
+    (`gid` if the polygons have a column of that name), the columns of the polygons, `geometry`
+    as MultiPolygon with a spatial index, and a default style in QGIS's table
+    `public.layer_styles`. Who may read a table that is replaced may read the new.
 
     Args:
         batches: Polygons and MultiPolygons, all with the same columns and CRS; each may be empty.

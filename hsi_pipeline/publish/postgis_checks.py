@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import geopandas as gpd
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 
 GEOMETRY = "geometry"
 """Name of the geometry column of a new table."""
-KEY = "fid"
-"""Name of the primary key of a new table."""
+_KEYS = ("fid", "gid", "ogc_fid")  # primary key of a new table: the first that is free
 
 # Types of columns by what pandas finds in them
 _TYPES = {
@@ -156,11 +156,24 @@ def _dependents(connection: psycopg.Connection, oid: int) -> list[str]:
     return [name for (name,) in rows]
 
 
+def key_for(columns: Iterable[str]) -> str:
+    """Return the name of the primary key of a table with some columns.
+
+    Raises:
+        InputError: They have all the names that it might get.
+    """
+    taken = set(columns)
+    for key in _KEYS:
+        if key not in taken:
+            return key
+    raise InputError(f"the polygons have the columns {', '.join(_KEYS)}; rename one of them")
+
+
 def column_types(polygons: gpd.GeoDataFrame) -> dict[str, str]:
     """Return PostgreSQL's type of each column but the geometry; `unknown` if it holds only None."""
     types = {}
     for name in polygons.columns.drop(polygons.geometry.name):
-        if name in (KEY, GEOMETRY):
+        if name == GEOMETRY:
             raise InputError(f"the polygons have a column {name!r}, a name that the table needs")
         types[str(name)] = _type_of(polygons[name])
     return types
