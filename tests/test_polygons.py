@@ -188,7 +188,7 @@ def test_no_more_is_held_than_reaches_into_chunks_to_come():
     for rows, columns in chunk_windows(codes.shape, 10):
         if columns.start == 0 and rows.start:
             regions.start_row()
-        result = outline_chunk(source.window(rows, columns), UTM, 4, False)
+        result = outline_chunk(source.window(rows, columns), UTM, 4, None)
         regions.add(result.pieces, columns.start)
         held.append(len(regions))
     assert max(held[len(held) // 2 :]) <= max(held[: len(held) // 2]) + 24  # the long one's pieces
@@ -215,15 +215,3 @@ def test_a_cluster_gives_the_same_polygons():
     near = whole(made)
     assert far[list(FIELDS)].equals(near[list(FIELDS)])
     assert our_polygons(far) == our_polygons(near)
-
-
-@pytest.mark.parametrize("connectivity", [4, 8])
-def test_with_nodes_neighbours_share_whole_sides(connectivity):
-    codes = patches(80)
-    codes[20:40, 30:60] = 0
-    plain, nodes = (
-        whole(make_map(codes), chunk=30, connectivity=connectivity, nodes=n) for n in (False, True)
-    )
-    assert shapely.coverage_is_valid(nodes.geometry.to_numpy())
-    assert not shapely.coverage_is_valid(plain.geometry.to_numpy())
-    assert nodes.geometry.geom_equals(plain.geometry).all()

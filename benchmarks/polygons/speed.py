@@ -25,6 +25,8 @@ import dask
 import dask.array as da
 import geopandas as gpd
 import numpy as np
+import pandas as pd
+import shapely
 import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
@@ -41,13 +43,14 @@ TILE = 2000
 SCHEME = make_scheme(range(1, CLASSES + 1))
 GRID = Affine(30, 0, 300_000, 0, -30, 5_900_000)
 SMALLEST = 10 * 900  # m2, ten pixels
+TOLERANCE = 45  # m
 CASES = {
     "stream": "our polygons with attributes, as a stream",
     "gpkg": "the same, written as GeoPackage",
     "fgb": "the same, written as FlatGeobuf",
     "parquet": "the same, written as GeoParquet",
     "minimum": f"minimum area of {SMALLEST // 900} pixels, then polygons as a stream",
-    "simplify": "the same, then simplified by 45 m and smoothed",
+    "simplify": f"the same, simplified by {TOLERANCE} m and smoothed",
     "shapes": "rasterio.features.shapes, whole raster, coordinates only",
     "shapely": "rasterio.features.shapes, whole raster, shapely polygons",
     "xrspatial": "xrspatial.polygonize, whole raster",
@@ -101,14 +104,16 @@ def memory_mb() -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def frames_of(class_map: xr.Dataset, folder: str | None = None) -> Iterator[gpd.GeoDataFrame]:
+def frames_of(
+    class_map: xr.Dataset, folder: str | None = None, simplify: float = 0
+) -> Iterator[gpd.GeoDataFrame]:
     """Return our polygons, of the map or of the map with a minimum area."""
     from hsi_pipeline.polygons import polygonize
     from hsi_pipeline.polygons.minimum_area import apply_minimum_area
 
     if folder is not None:
         class_map, _ = apply_minimum_area(class_map, SMALLEST, Path(folder) / "classes.zarr")
-    return polygonize(class_map, nodes=folder is not None)
+    return polygonize(class_map, simplify=simplify, smooth=simplify > 0)
 
 
 def run(case: str, path: Path) -> tuple[int, float]:
@@ -135,13 +140,13 @@ def run(case: str, path: Path) -> tuple[int, float]:
     class_map = open_class_map(path)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         # compile
-        sum(len(frame) for frame in frames_of(class_map.isel(y=slice(0, 40), x=slice(0, 40))))
+        for tolerance in (0, TOLERANCE):
+            few = class_map.isel(y=slice(0, 40), x=slice(0, 40))
+            sum(len(frame) for frame in frames_of(few, simplify=tolerance))
         time_from = time.perf_counter()
         if case in ("minimum", "simplify"):
-            frames = frames_of(class_map, folder)
-            if case == "minimum":
-                return sum(map(len, frames)), time_from
-            return simplified(frames), time_from
+            frames = frames_of(class_map, folder, TOLERANCE if case == "simplify" else 0)
+            return sum(map(len, frames)), time_from
         count = 0
 
         def counted() -> Iterator[gpd.GeoDataFrame]:
@@ -158,22 +163,6 @@ def run(case: str, path: Path) -> tuple[int, float]:
         return count, time_from
 
 
-def simplified(frames: Iterator[gpd.GeoDataFrame]) -> int:
-    """Simplify and smooth; say whether the result fits together."""
-    import pandas as pd
-    import shapely
-
-    from hsi_pipeline.polygons.coverage import simplify
-
-    polygons = pd.concat(list(frames)).sort_index()
-    result = simplify(polygons, 45, smooth=True)
-    before, after = (frame.groupby("code")["area_m2"].sum() for frame in (polygons, result))
-    valid = shapely.coverage_is_valid(result.geometry.to_numpy())
-    print(f"coverage valid: {valid}; areas of classes change by at most "
-          f"{(after / before - 1).abs().max():.2%}", file=sys.stderr)  # fmt: skip
-    return len(result)
-
-
 def check(path: Path) -> None:
     """Rasterise our polygons, batch by batch, and count the pixels that differ from the map."""
     from rasterio.features import rasterize
@@ -185,6 +174,17 @@ def check(path: Path) -> None:
         pairs = zip(frame.geometry, frame["code"], strict=True)
         rasterize(pairs, out=back, transform=GRID)
     print(f"polygons rasterised: {(back != codes).sum()} of {codes.size} pixels differ")
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        plain = pd.concat(frames_of(class_map, folder))
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        simple = pd.concat(frames_of(class_map, folder, TOLERANCE))
+    before, after = (frame.groupby("code")["area_m2"].sum() for frame in (plain, simple))
+    print(
+        f"simplified: coverage valid: {shapely.coverage_is_valid(simple.geometry.to_numpy())}; "
+        f"areas of classes change by at most {(after / before - 1).abs().max():.2%}; "
+        f"vertices {shapely.get_num_coordinates(plain.geometry.to_numpy()).sum():,} before, "
+        f"{shapely.get_num_coordinates(simple.geometry.to_numpy()).sum():,} after"
+    )
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import geopandas as gpd
-import pandas as pd
 import xarray as xr
 
 from hsi_pipeline.classes import scheme_from_attrs
@@ -19,10 +18,8 @@ from hsi_pipeline.cube import grid_of
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.ground_truth.parcels import read_parcels
 from hsi_pipeline.parcels import ParcelReport, summarise_parcels
-from hsi_pipeline.polygons import check_cutting, no_polygons
+from hsi_pipeline.polygons import check_cutting, check_tolerance, no_polygons
 from hsi_pipeline.polygons import polygonize as outline
-from hsi_pipeline.polygons.coverage import check_tolerance
-from hsi_pipeline.polygons.coverage import simplify as simplify_all
 from hsi_pipeline.polygons.minimum_area import Join, apply_minimum_area, check_minimum_area
 from hsi_pipeline.publish import (
     POLYGON_WRITERS,
@@ -66,8 +63,7 @@ def polygonize(
         join: Which neighbour smaller regions join: "border", that with the longest common border,
             or "probability", that with the most probable class.
         connectivity: 4, or 8 to join pixels that touch at a corner.
-        simplify: Tolerance of simplification in units of the map's CRS. All polygons are then held
-            in memory, as for `smooth`.
+        simplify: Tolerance of simplification in units of the map's CRS.
         smooth: Cut corners.
         by: Polygons of the user's own; the result are these with the area and share of each class.
         by_layer: Layer of `by`.
@@ -121,12 +117,11 @@ def polygonize(
                 batches: Iterable[gpd.GeoDataFrame] = [frame]
             else:
                 batches = outline(
-                    dataset, connectivity=connectivity, chunk=chunk,
-                    nodes=bool(simplify or smooth), executor=executor, progress=progress,
+                    dataset, connectivity=connectivity, simplify=simplify, smooth=smooth,
+                    # lines are simplified in chunks of one size, whatever is read at a time
+                    chunk=None if simplify or smooth else chunk,
+                    executor=executor, progress=progress,
                 )  # fmt: skip
-                if simplify or smooth:
-                    whole = pd.concat(list(batches)).sort_index()
-                    batches = [simplify_all(whole, simplify, smooth=smooth)]
             counted = _Counted(batches)
             written = _write(counted, out, layer, overwrite=overwrite, append=append)
     if not counted.rows and by is None:

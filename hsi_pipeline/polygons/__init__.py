@@ -10,13 +10,16 @@ So memory holds a few chunks, the regions that reach into chunks to come, and tw
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from typing import Literal
 
 import geopandas as gpd
 import xarray as xr
+from affine import Affine
 
+from hsi_pipeline.errors import InputError
 from hsi_pipeline.polygons.chunks import (
     CHUNK,
     Source,
@@ -27,6 +30,7 @@ from hsi_pipeline.polygons.chunks import (
 )
 from hsi_pipeline.polygons.chunks import check_cutting as check_cutting
 from hsi_pipeline.polygons.joining import OpenRegions
+from hsi_pipeline.polygons.simplifying import PARTS, Simplification
 from hsi_pipeline.polygons.table import FIELDS as FIELDS
 from hsi_pipeline.polygons.table import Ready, Table
 
@@ -38,7 +42,8 @@ def polygonize(
     *,
     connectivity: Literal[4, 8] = 4,
     chunk: int | None = None,
-    nodes: bool = False,
+    simplify: float = 0.0,
+    smooth: bool = False,
     executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[gpd.GeoDataFrame]:
@@ -50,9 +55,11 @@ def polygonize(
             of a lazy result, each would be computed by itself.
         connectivity: 4, or 8 to join pixels that touch at a corner.
         chunk: Rows and columns read at a time; the polygons do not depend on it, only the order in
-            which they come.
-        nodes: Add a vertex to a polygon wherever two others meet at its side, so that neighbours
-            share whole sides, as coverages have them.
+            which they come. With `simplify` or `smooth` they do: leave it out then.
+        simplify: Tolerance in units of the CRS (pixels without one): a vertex goes if the triangle
+            with its neighbours is no larger than the square of this. Neighbours still fit together,
+            without gaps and overlaps. Vertices on the edges of chunks stay.
+        smooth: Cut corners, where no lines would cross. Those on the edges of chunks stay.
         executor: Where chunks are read and outlined, such as that of a Dask client; None: threads
             of this process.
         progress: Called with the number of chunks done and of all.
@@ -72,15 +79,24 @@ def polygonize(
         InputError: A setting that makes no sense, or a code that the scheme lacks.
     """
     check_cutting(connectivity, chunk)
+    check_tolerance(simplify)
+    table = Table(class_map, pixel_areas=not (simplify or smooth))
+    how = None
+    if simplify or smooth:
+        how = Simplification(simplify**2 / abs(table.grid.transform.determinant), smooth)
     return _stream(
-        source_of(class_map),
-        Table(class_map),
-        connectivity,
-        chunk or CHUNK,
-        nodes,
-        executor,
-        progress,
+        source_of(class_map), table, connectivity, chunk or CHUNK, how, executor, progress
     )
+
+
+def check_tolerance(tolerance: float) -> None:
+    """Refuse a tolerance of simplification that makes no sense.
+
+    Raises:
+        InputError: It is negative or no number.
+    """
+    if not 0 <= tolerance < math.inf:
+        raise InputError(f"the tolerance of simplification is {tolerance}, expected 0 or more")
 
 
 def no_polygons(class_map: xr.Dataset) -> gpd.GeoDataFrame:
@@ -94,14 +110,16 @@ def _stream(
     table: Table,
     connectivity: int,
     side: int,
-    nodes: bool,
+    how: Simplification | None,
     executor: Executor | None,
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[gpd.GeoDataFrame]:
     transform = table.grid.transform
+    if how is not None:
+        transform @= Affine.scale(1 / PARTS)
     regions = OpenRegions(source.codes.shape[1], connectivity, transform)
     windows = chunk_windows(source.codes.shape, side)
-    jobs = ((source.window(*window), transform, connectivity, nodes) for window in windows)
+    jobs = ((source.window(*window), transform, connectivity, how) for window in windows)
     ready = Ready(table)
     for done, result in enumerate(in_order(outline_chunk, jobs, executor), start=1):
         rows, columns = windows[done - 1]

@@ -21,6 +21,7 @@ from numba import njit
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.polygons.outlines import Lines, Outlines, trace
 from hsi_pipeline.polygons.regions import count_pixels, joined_at_corners, label, sum_shares
+from hsi_pipeline.polygons.simplifying import Simplification, simplify
 
 CHUNK = 1024
 """Side of a chunk unless the user says otherwise."""
@@ -191,20 +192,24 @@ class ChunkResult(NamedTuple):
     pieces: Pieces
 
 
-def outline_chunk(window: Window, transform: Affine, connectivity: int, nodes: bool) -> ChunkResult:
+def outline_chunk(
+    window: Window, transform: Affine, connectivity: int, how: Simplification | None
+) -> ChunkResult:
     """Read a chunk and outline what is in it.
 
     Args:
         window: The chunk.
-        transform: From columns and rows of the whole raster to coordinates.
+        transform: From columns and rows of vertices to coordinates.
         connectivity: 4 or 8.
-        nodes: As for `outlines.trace`.
+        how: How to simplify the outlines; their vertices are in parts of pixels then.
     """
     codes = window.read_codes()
     inner = np.ascontiguousarray(codes[1:-1, 1:-1])
     labels, of_label = label(inner)
     totals = _totals(window, labels, of_label)
-    outlines = trace(codes, labels, window.origin, window.width, nodes=nodes)
+    outlines = trace(codes, labels, window.origin, window.width, nodes=how is not None)
+    if how is not None:
+        outlines = simplify(outlines, codes, window.origin, window.width, how)
     links = _count_links(codes, labels, len(of_label), np.array(_sides(connectivity)))
     groups = np.arange(len(of_label)) if connectivity == 4 else joined_at_corners(labels, inner)
     group_links = np.bincount(groups, weights=links, minlength=len(groups))

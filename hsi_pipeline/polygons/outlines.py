@@ -104,7 +104,7 @@ def _is_vertex(
 
 
 @njit(cache=True, nogil=True)
-def _room(array: np.ndarray, need: int) -> np.ndarray:
+def room(array: np.ndarray, need: int) -> np.ndarray:
     """Return the array, or one with more rows that begins with the same."""
     if need <= len(array):
         return array
@@ -147,7 +147,7 @@ def _trace_chains(
                     continue
                 if not _comes_from_outside(codes, row, column, heading):
                     continue
-                starts, about = _room(starts, count + 2), _room(about, count + 1)
+                starts, about = room(starts, count + 2), room(about, count + 1)
                 about[count, 0] = labels[row - 1, column - 1]
                 about[count, 1] = (base + row * width + column) * 4 + heading
                 r, c, d = row, column, heading
@@ -156,8 +156,8 @@ def _trace_chains(
                         done[r - 1, c - 1] = True
                     r2, c2, d2 = _next(codes, r, c, d)
                     listed, may_touch = _is_vertex(codes, r, c, d, d2 != d, nodes)
-                    if listed:
-                        vertices, touches = _room(vertices, end + 1), _room(touches, end + 1)
+                    if listed or (nodes and _in_halo(codes, r2, c2)):
+                        vertices, touches = room(vertices, end + 1), room(touches, end + 1)
                         vertices[end, 0] = origin[0] + r - 1 + _END_ROW[d]
                         vertices[end, 1] = origin[1] + c - 1 + _END_COLUMN[d]
                         touches[end] = may_touch
@@ -203,7 +203,7 @@ def _trace_rings(
                 at_end = r == row and c == column and d == 0
                 before = place[at_row, at_column] if may_touch else -1
                 if listed and before < 0:
-                    ring, marked = _room(ring, length + 1), _room(marked, length + 1)
+                    ring, marked = room(ring, length + 1), room(marked, length + 1)
                     ring[length, 0], ring[length, 1] = at_row, at_column
                     marked[length] = may_touch
                     if may_touch:
@@ -218,8 +218,8 @@ def _trace_rings(
                         first, kept = 0, 0
                     else:
                         continue
-                    vertices = _room(vertices, end + length - first)
-                    starts, of_label = _room(starts, count + 2), _room(of_label, count + 1)
+                    vertices = room(vertices, end + length - first)
+                    starts, of_label = room(starts, count + 2), room(of_label, count + 1)
                     for k in range(first, length):
                         vertices[end, 0] = origin[0] + ring[k, 0]
                         vertices[end, 1] = origin[1] + ring[k, 1]
@@ -243,8 +243,8 @@ def trace(
         labels: int32 (y, x): regions of the chunk, as `regions.label` numbers them.
         origin: Row and column of the chunk's first pixel in the whole raster.
         width: Columns of the whole raster.
-        nodes: List the vertices where three regions meet in all of them, also in one whose outline
-            goes straight on there, so that neighbours share whole sides.
+        nodes: List vertices too where an outline goes straight on: where two other regions meet
+            beside it, and where it leaves the chunk. Neighbours share whole sides then.
     """
     done = np.zeros(labels.shape, bool)
     vertices, touches, starts, about = _trace_chains(codes, labels, origin, width, nodes, done)

@@ -27,8 +27,14 @@ FIELDS = (
 class Table:
     """Makes frames of polygons, all with the same columns and types."""
 
-    def __init__(self, class_map: xr.Dataset) -> None:
-        """Read what all polygons of a class map have in common."""
+    def __init__(self, class_map: xr.Dataset, *, pixel_areas: bool = True) -> None:
+        """Read what all polygons of a class map have in common.
+
+        Args:
+            class_map: The class map.
+            pixel_areas: Whether the polygons have the areas of their pixels.
+        """
+        self._pixel_areas = pixel_areas
         self.grid = grid_of(class_map)
         self.crs = None if self.grid.crs is None else CRS(self.grid.crs.to_wkt())
         self._scheme = scheme_from_attrs(class_map["class"].attrs)
@@ -76,7 +82,7 @@ class Table:
 
     def _areas(self, geometry: np.ndarray, pixels: np.ndarray) -> np.ndarray:
         """Return areas, of pixels where they are all equal: exact, and the same for all orders."""
-        if self.crs is not None and self.crs.is_geographic:
+        if not self._pixel_areas or (self.crs is not None and self.crs.is_geographic):
             return polygon_areas(geometry, self.crs)
         return pixels * pixel_areas(self.grid).item()
 
