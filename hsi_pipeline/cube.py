@@ -199,6 +199,27 @@ def valid_pixels(raw: np.ndarray, nodata: float | None) -> np.ndarray:
     return valid
 
 
+def read_window(array: da.Array, rows: slice, columns: slice) -> np.ndarray:
+    """Read a lazy window in this thread.
+
+    Args:
+        array: The window.
+        rows: Where it lies, for messages.
+        columns: Likewise.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        return np.asarray(array.compute(scheduler="synchronous"))
+    except (OSError, RuntimeError, ValueError) as error:
+        cause = " ".join(str(error.__cause__ or error).split())
+        raise InputError(
+            f"rows {rows.start} to {rows.stop - 1}, columns {columns.start} to {columns.stop - 1} "
+            f"of the map cannot be read ({cause}); is the file damaged?"
+        ) from error
+
+
 class WindowReader:
     """Reads pixel windows of a lazy array, each on its own, without the array's scheduler.
 

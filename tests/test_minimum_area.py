@@ -58,6 +58,7 @@ def test_nothing_smaller_is_left_that_has_a_neighbour(codes, minimum, connectivi
     before = whole(make_map(codes), connectivity=connectivity)
     kept_codes = [new.ravel()[first] for first in before.index]
     assert report.merged == (before.code != kept_codes).sum()
+    assert (report.before, report.after) == (len(before), len(polygons))
 
 
 def test_small_regions_join_the_neighbour_with_the_longest_border():
@@ -75,7 +76,7 @@ def test_small_regions_join_the_neighbour_with_the_longest_border():
     assert (codes == 2).sum() == 14
     new, report = sieved(make_map(codes), 3)
     assert new[2].tolist() == [1, 1, 1, 2, 2, 2]  # of equal size too: the one that comes first
-    assert report == MinAreaReport(merged=1, kept=0)
+    assert report == MinAreaReport(before=3, after=2, merged=1, kept=0)
     codes[4, 2] = 2
     assert sieved(make_map(codes), 3)[0][2].tolist() == [1, 2, 2, 2, 2, 2]
     codes[1, 1] = 2  # now four sides with 2
@@ -117,7 +118,7 @@ def test_small_regions_inside_others_are_filled_as_by_gdal():
     codes[2, 2] = codes[5, 10] = 3
     new, report = sieved(make_map(codes), 5)
     np.testing.assert_array_equal(new, sieve(codes, size=5))
-    assert report == MinAreaReport(merged=2, kept=0)
+    assert report == MinAreaReport(before=4, after=2, merged=2, kept=0)
 
 
 def test_small_regions_among_none_but_small_ones_join_too():
@@ -135,7 +136,7 @@ def test_a_small_region_amid_nodata_stays_and_is_counted():
     codes[1:3, 6] = 2
     new, report = sieved(make_map(codes), 3)
     np.testing.assert_array_equal(new, codes)
-    assert report == MinAreaReport(merged=0, kept=1)
+    assert report == MinAreaReport(before=2, after=2, merged=0, kept=1)
 
 
 def test_a_region_of_exactly_the_minimum_stays():

@@ -1,6 +1,7 @@
 """Class maps and polygons on disk: read back, by other programs too, and never half written."""
 
 import itertools
+import json
 import os
 import shutil
 import threading
@@ -322,7 +323,7 @@ def test_colours_and_category_names_of_another_program_are_kept(tmp_path):
     [
         (
             np.ones((2, 2), np.float32),
-            "one band of whole numbers, this raster holds float32; convert",
+            "one band of whole numbers, this raster holds float32; give",
         ),
         (np.ones((3, 2, 2), np.uint8), "one band of whole numbers, this raster 3 bands"),
         (np.array([[1, 300]], np.uint16), "codes go from 0 to 255, this raster holds 1 to 300"),
@@ -353,6 +354,48 @@ def test_what_is_made_up_for_a_raster_of_another_program_is_said(tmp_path):
     said.clear()
     open_class_map(tmp_path / "own.tif", say=said.append)
     assert said == []
+
+
+@pytest.mark.parametrize("kind", ["mask", "alpha"])
+def test_what_a_mask_leaves_out_is_nodata(tmp_path, kind):
+    codes, mask = np.array([[1, 2], [2, 1]], np.uint8), np.array([[255, 0], [255, 255]], np.uint8)
+    bands = 2 if kind == "alpha" else 1
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(
+            tmp_path / "masked.tif", "w", driver="GTiff", width=2, height=2, count=bands,
+            dtype="uint8", crs="EPSG:32632", transform=UTM,
+        ) as target,
+    ):  # fmt: skip
+        target.write(codes, 1)
+        if kind == "alpha":
+            target.write(mask, 2)
+            target.colorinterp = [ColorInterp.gray, ColorInterp.alpha]
+        else:
+            target.write_mask(mask)
+    back = open_class_map(tmp_path / "masked.tif")
+    assert back["class"].values.tolist() == [[1, 0], [2, 1]]
+
+
+def test_names_that_repeat_get_their_codes(tmp_path):
+    said = []
+    path = _write_raster(tmp_path / "labels.tif", np.array([[1, 2, 3]], np.uint8))
+    (tmp_path / "labels.tif.aux.xml").write_text(
+        '<PAMDataset><PAMRasterBand band="1"><CategoryNames><Category/><Category>forest</Category>'
+        "<Category>forest</Category><Category>lake</Category></CategoryNames></PAMRasterBand>"
+        "</PAMDataset>"
+    )
+    scheme = scheme_from_attrs(open_class_map(path, say=said.append)["class"].attrs)
+    assert scheme.names == ("forest 1", "forest 2", "lake")
+    assert "several classes have the name 'forest'" in said[0]
+
+
+def test_a_file_without_bands_is_refused(tmp_path):
+    (tmp_path / "none.json").write_text(json.dumps({
+        "type": "FeatureCollection", "features": []
+    }))  # fmt: skip
+    with pytest.raises(InputError):
+        open_class_map(tmp_path / "none.json")
 
 
 def test_an_empty_raster_of_another_program_opens(tmp_path):

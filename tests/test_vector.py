@@ -23,6 +23,7 @@ from hsi_pipeline.classes import make_scheme
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.polygons import FIELDS
 from hsi_pipeline.publish import Layer, check_target, staged, write_polygons
+from hsi_pipeline.publish.style import raster_qml
 from hsi_pipeline.publish.vector import shortened
 
 # odc-geo multiplies affines in the way that affine 3 is about to retire
@@ -57,7 +58,7 @@ def make_polygons(crs="EPSG:32632", count=2):
 def read(path):
     """Read a layer with GDAL, or Parquet with pyarrow and geopandas."""
     if path.suffix == ".parquet":
-        return gpd.read_parquet(path).drop(columns="bbox", errors="ignore")
+        return gpd.read_parquet(path)
     return gpd.read_file(path, layer=0)
 
 
@@ -220,6 +221,41 @@ def test_geoparquet_is_read_in_part_by_place(tmp_path):
         assert steps[0] < 0.5 * steps[1] or len(frame) < 50
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_parcels_of_all_kinds_come_back(tmp_path, suffix):
+    made = gpd.GeoDataFrame(
+        {"fid": ["x", "x", "y"], "bbox": [1, 2, 3], "majority": [1, None, 7]},
+        geometry=[shapely.force_3d(box(0, 0, 1, 1), 7), None, MultiPolygon([box(2, 0, 3, 1)])],
+        crs="EPSG:4326",
+    )
+    write_polygons([made], tmp_path / f"map{suffix}", Layer(SCHEME, "parcels", "majority", True))
+    back = read(tmp_path / f"map{suffix}")
+    back = back.sort_values("bbox", ignore_index=True)
+    assert back["fid"].tolist() == ["x", "x", "y"]
+    assert back["bbox"].tolist() == [1, 2, 3]
+    assert not back.geometry.has_z.any()
+    empty = back.geometry.isna() | back.geometry.is_empty
+    assert empty.tolist() == [False, True, False]
+    assert back.geometry[2].equals(made.geometry[2])
+
+
+def test_keys_that_are_unique_stay_keys(tmp_path):
+    made = make_polygons()[["code", "geometry"]].assign(fid=[7, 3])
+    write_polygons([made], tmp_path / "map.gpkg", LAYER)
+    back = pyogrio.read_dataframe(tmp_path / "map.gpkg", layer="landcover", fid_as_index=True)
+    assert sorted(back.index) == [3, 7]
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".shp"])
+def test_columns_that_differ_in_capitals_only_are_refused(tmp_path, suffix):
+    made = make_polygons().assign(CODE=1)
+    with pytest.raises(
+        InputError, match=f"columns code and CODE differ in capitals only.*{suffix}"
+    ):
+        write_polygons([made], tmp_path / f"map{suffix}", LAYER)
+    write_polygons([made], tmp_path / "map.parquet", LAYER)
+
+
 def test_names_of_a_shapefile_are_shortened_and_stay_apart():
     names = ["code", "perimeter_m", "min_confidence", "min_confident", "Fläche_in_m2", "geometry"]
     short = shortened(names)
@@ -277,14 +313,58 @@ def test_layers_of_one_stem_share_their_style(tmp_path):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_style_never_takes_the_place_of_one_of_another_kind(tmp_path, overwrite):
-    (tmp_path / "map.tif").touch()
-    with pytest.raises(InputError, match=r"map\.qml is the style of map\.tif.*another stem"):
+@pytest.mark.parametrize("name", ["map.tif", "map.TIF", "map.img"])
+def test_a_style_never_takes_the_place_of_one_of_another_kind(tmp_path, overwrite, name):
+    (tmp_path / name).touch()
+    check_target(tmp_path / "map.gpkg", overwrite=overwrite)  # a raster without style
+    (tmp_path / "map.qml").write_text(raster_qml(SCHEME))
+    with pytest.raises(InputError, match=rf"map\.qml is the style of {name}.*another stem"):
         check_target(tmp_path / "map.gpkg", overwrite=overwrite)
     write_polygons([make_polygons()], tmp_path / "other.fgb", LAYER)
     with pytest.raises(InputError, match=r"other\.qml is the style of other\.fgb"):
         check_target(tmp_path / "other.tif", overwrite=overwrite)
     check_target(tmp_path / "other.zarr")  # which has no file of that name
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_style_of_another_layer_is_never_changed(tmp_path, overwrite):
+    write_polygons([make_polygons()], tmp_path / "map.fgb", LAYER)
+    before = (tmp_path / "map.qml").read_bytes()
+    other = Layer(make_scheme([1, 7]))
+    with pytest.raises(InputError, match=r"map\.qml is the style of map\.fgb too"):
+        write_polygons([make_polygons()], tmp_path / "map.geojson", other, overwrite=overwrite)
+    assert (tmp_path / "map.qml").read_bytes() == before
+    assert listing(tmp_path) == ["map.fgb", "map.qml", "map.sld"]
+    write_polygons([make_polygons()], tmp_path / "map.fgb", other, overwrite=True)  # its own
+    assert (tmp_path / "map.qml").read_bytes() != before
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_suffix_in_capitals_is_written_in_small_letters(tmp_path, suffix):
+    files = write_polygons([make_polygons()], tmp_path / f"map{suffix.upper()}", LAYER)
+    assert files[0] == tmp_path / f"map{suffix}"
+    assert len(read(files[0])) == 2
+
+
+def test_an_old_spatial_index_does_not_outlive_its_shapefile(tmp_path):
+    write_polygons([make_polygons()], tmp_path / "map.shp", LAYER)
+    (tmp_path / "map.qix").touch()
+    write_polygons([make_polygons()], tmp_path / "map.shp", LAYER, overwrite=True)
+    assert "map.qix" not in listing(tmp_path)
+
+
+def test_a_geopackage_that_is_being_written_to_is_not_replaced(tmp_path):
+    path = tmp_path / "map.gpkg"
+    write_polygons([make_polygons()], path, LAYER)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("CREATE TABLE mine (id)")
+        database.commit()
+        with pytest.raises(InputError, match=r"map\.gpkg is open in another program.*close it"):
+            write_polygons([make_polygons()], path, LAYER, overwrite=True)
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    write_polygons([make_polygons()], path, LAYER, overwrite=True)
+    assert len(read(path)) == 2
 
 
 def test_a_file_without_a_style_leaves_that_of_its_stem_alone(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ import geopandas as gpd
 import xarray as xr
 
 from hsi_pipeline.classes import scheme_from_attrs
+from hsi_pipeline.commands.messages import about
 from hsi_pipeline.commands.scheduling import computing
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.cube import grid_of
@@ -83,35 +85,40 @@ def polygonize(
     check_cutting(connectivity, chunk)
     check_minimum_area(min_area, join)
     check_tolerance(simplify)
+    _check_options(min_area, join, by, by_layer, changed=bool(simplify or smooth))
     if not is_database(out):
         if append:
             raise InputError(f"--append adds to a table of a database; {out} is a file")
+        out = Path(out).with_suffix(Path(out).suffix.lower())  # as it will be written
         check_target(out, overwrite=overwrite, suffixes=POLYGON_WRITERS)
-    if by is not None and (simplify or smooth):
-        raise InputError("--simplify and --smooth change polygons of the map; leave out --by")
+        if by is not None and out.exists() and Path(by).exists() and out.samefile(by):
+            raise InputError(f"{out} are the parcels themselves; write the result elsewhere")
     parcels = None if by is None else read_parcels(by, by_layer)
-    dataset = open_class_map(Path(class_map), say=terminal.say)
+    # workers of a cluster may have other working folders
+    dataset = open_class_map(Path(class_map).resolve(), say=terminal.say)
+    if grid_of(dataset).crs is None:
+        if Path(out).suffix == ".geojson" and by is None and not is_database(out):
+            raise InputError(f"{out}: GeoJSON is in WGS 84, and the map has no CRS; write .gpkg")
+        terminal.say("the map has no CRS: areas are in pixels, lengths in its coordinates")
     if is_database(out):
         like = None if parcels is not None else no_polygons(dataset)
         check_database(str(out), overwrite=overwrite, append=append, like=like)
     scheme = scheme_from_attrs(dataset["class"].attrs)
     layer = Layer(scheme, multi=connectivity == 8)
-    with (
-        # beside the result, which workers of a cluster see too
-        tempfile.TemporaryDirectory(
-            prefix=".minimum-area-", dir=None if is_database(out) else Path(out).parent
-        ) as folder,
-        computing(terminal, "polygons", scheduler, bar=False) as executor,
-    ):
+    with ExitStack() as stack:
+        executor = stack.enter_context(computing(terminal, "polygons", scheduler, bar=False))
         if min_area:
+            folder = stack.enter_context(_scratch(Path(class_map).resolve(), out))
             dataset = _with_minimum_area(
-                dataset, min_area, Path(folder) / "classes.zarr",
-                join=join, connectivity=connectivity, chunk=chunk, executor=executor,
-                terminal=terminal,
+                dataset, min_area, folder / "classes.zarr", terminal, join=join,
+                connectivity=connectivity, chunk=chunk, executor=executor,
             )  # fmt: skip
         with terminal.chunk_progress("polygons", dataset["class"].size) as progress:
             if parcels is not None:
-                frame, report = summarise_parcels(dataset, parcels, chunk=chunk, progress=progress)
+                with about(str(by)):
+                    frame, report = summarise_parcels(
+                        dataset, parcels, chunk=chunk, progress=progress
+                    )
                 layer = Layer(scheme, "parcels", f"majority{report.suffix}", multi=True)
                 _report_parcels(report, terminal)
                 batches: Iterable[gpd.GeoDataFrame] = [frame]
@@ -122,14 +129,19 @@ def polygonize(
                     chunk=None if simplify or smooth else chunk,
                     executor=executor, progress=progress,
                 )  # fmt: skip
-            counted = _Counted(batches)
+            counted = _Counted(batches, min_area)
             written = _write(counted, out, layer, overwrite=overwrite, append=append)
     if not counted.rows and by is None:
         terminal.say("the map holds no classified pixel; the layer is valid and has no polygons")
     if by is None and "probability" not in dataset:
         terminal.say(
-            "the map has no probabilities, so second_name and second_share are empty; "
-            "'classify --probabilities' writes them"
+            "the map has no probabilities, so second_name and second_share are empty"
+            + ("; 'classify --probabilities' writes them" if "model" in dataset.attrs else "")
+        )
+    if counted.small and (simplify or smooth):
+        terminal.say(
+            f"{counted.small} polygons are below {min_area:g} m2 now that their lines are simpler; "
+            "'pixels' are those of the map"
         )
     if (
         not is_database(out)
@@ -143,6 +155,27 @@ def polygonize(
     return written
 
 
+def _check_options(
+    min_area: float,
+    join: str,
+    by: str | os.PathLike[str] | None,
+    by_layer: str | None,
+    *,
+    changed: bool,
+) -> None:
+    """Refuse options that would do nothing.
+
+    Raises:
+        InputError: Says what they need.
+    """
+    if by is None and by_layer is not None:
+        raise InputError("--by-layer names a layer of --by; give that too")
+    if join != "border" and not min_area:
+        raise InputError("--join says where regions below --min-area go; give that too")
+    if by is not None and changed:
+        raise InputError("--simplify and --smooth change polygons of the map; leave out --by")
+
+
 def _with_minimum_area(
     dataset: xr.Dataset, min_area: float, scratch: Path, terminal: Terminal, **options: Any
 ) -> xr.Dataset:
@@ -152,7 +185,9 @@ def _with_minimum_area(
             dataset, min_area, scratch, progress=progress, **options
         )
     unit = "pixels" if grid_of(dataset).crs is None else "m2"
-    terminal.say(f"{report.merged} regions below {min_area:g} {unit} joined their neighbours")
+    terminal.say(
+        f"{report.before} regions became {report.after} by the minimum of {min_area:g} {unit}"
+    )
     if report.kept:
         terminal.say(
             f"{report.kept} regions below {min_area:g} {unit} lie amid nodata and stay as they are"
@@ -160,17 +195,31 @@ def _with_minimum_area(
     return result
 
 
+@contextmanager
+def _scratch(class_map: Path, out: str | os.PathLike[str]) -> Iterator[Path]:
+    """Make a folder that workers of a cluster see too, and remove it.
+
+    Beside the result, or where that is a database beside the map.
+    """
+    beside = class_map.parent if is_database(out) else Path(out).resolve().parent
+    place = beside if os.access(beside, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix=".minimum-area-", dir=place) as folder:
+        yield Path(folder)
+
+
 class _Counted:
     """A stream of frames that is counted as it passes."""
 
-    def __init__(self, frames: Iterable[gpd.GeoDataFrame]) -> None:
-        self._frames = frames
-        self.rows = 0
+    def __init__(self, frames: Iterable[gpd.GeoDataFrame], min_area: float) -> None:
+        self._frames, self._min_area = frames, min_area
+        self.rows = self.small = 0
         self.columns: list[str] = []
 
     def __iter__(self) -> Iterator[gpd.GeoDataFrame]:
         for frame in self._frames:
             self.rows += len(frame)
+            if "area_m2" in frame:
+                self.small += int((frame["area_m2"] < self._min_area * (1 - 1e-6)).sum())
             self.columns = list(frame.columns)
             yield frame
 
@@ -197,6 +246,7 @@ def _report_parcels(report: ParcelReport, terminal: Terminal) -> None:
         (report.outside, "lie outside the map"),
         (report.partly_outside, "reach beyond the map"),
         (report.unclassified, "hold no classified pixel"),
+        (report.partly_unclassified, "hold pixels without a class; shares are of the others"),
     ):
         if count:
             terminal.say(f"{count} of {report.parcels} parcels {what}")

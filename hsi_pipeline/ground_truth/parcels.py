@@ -31,6 +31,8 @@ def read_parcels(path: str | PathLike[str], layer: str | None = None) -> gpd.Geo
     name = str(path)
     if "://" not in name and not name.startswith("/vsi") and not Path(path).exists():
         raise InputError(f"{name}: there is no such parcel file")
+    if name.lower().endswith((".parquet", ".geoparquet")):  # the wheels' GDAL cannot read it
+        return _read_parquet(name)
     layer = _choose_layer(name, layer)
     info = pyogrio.read_info(name, layer=layer)
     parcels = pyogrio.read_dataframe(name, layer=layer, fid_as_index=True)
@@ -42,6 +44,13 @@ def read_parcels(path: str | PathLike[str], layer: str | None = None) -> gpd.Geo
     if key and key not in parcels:
         parcels.insert(0, key, parcels.index)
     return parcels.reset_index(drop=True)
+
+
+def _read_parquet(path: str) -> gpd.GeoDataFrame:
+    try:
+        return gpd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not GeoParquet that can be read ({error})") from error
 
 
 def _choose_layer(path: str, layer: str | None) -> str:
@@ -56,7 +65,9 @@ def _choose_layer(path: str, layer: str | None) -> str:
     if not found or layers[found[0]] is None:
         raise InputError(f"{path}: there is no geometry in layer {layer or listed}; give polygons")
     if len(found) > 1:
-        raise InputError(f"{path}: there are several layers ({listed}); name the one with parcels")
+        raise InputError(
+            f"{path}: there are several layers ({listed}); name the one with parcels (--by-layer)"
+        )
     return found[0]
 
 

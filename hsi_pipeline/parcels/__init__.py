@@ -17,9 +17,9 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 from pyproj import CRS
 
-from hsi_pipeline.areas import pixel_areas
+from hsi_pipeline.areas import Measure
 from hsi_pipeline.classes import UNLABELLED, ClassScheme, scheme_from_attrs
-from hsi_pipeline.cube import grid_of
+from hsi_pipeline.cube import grid_of, read_window
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.parcels.coverage import (
     CoveredPixels,
@@ -74,8 +74,8 @@ def summarise_parcels(
         - `share_CLASS`: part of the classified area, so that they sum to 1; missing where nothing
           is classified.
 
-        Areas are on the ellipsoid for a map in a geographic CRS, planar for a projected one, and
-        count pixels for a map without CRS: the names end in `_px` then. Names that several classes
+        Areas are those of `areas.Measure`, and count pixels for a map without CRS: the names end
+        in `_px` then. Names that several classes
         would have get their codes too. If the parcels have one of the new columns already, in
         upper or lower case, all new ones get the same suffix `_2`, `_3` ...
 
@@ -166,7 +166,7 @@ def _sum_up(
     progress: Callable[[int, int], None],
 ) -> Sums:
     """Sum up areas and confidences by parcel, reading the windows where there are parcels."""
-    codes, grid = class_map["class"], grid_of(class_map)
+    codes, measure = class_map["class"], Measure(grid_of(class_map))
     scheme = scheme_from_attrs(codes.attrs)
     sums = Sums(np.zeros((len(shapes), len(scheme) + 1)), *np.zeros((3, len(shapes))))
     tree = shapely.STRtree(shapes)
@@ -179,7 +179,7 @@ def _sum_up(
             confidence = np.full((1, 1), np.nan)
             if "confidence" in class_map:
                 confidence = _read(class_map["confidence"], rows, columns)
-            areas = pixel_areas(grid[rows, columns])
+            areas = measure.pixel_areas(rows, columns)
             pixels = np.broadcast_arrays(classes, areas, confidence)
             for covered in covered_pixels(shapes[among], rows, columns):
                 _add(sums, among[covered.polygon], covered, *pixels)
@@ -214,8 +214,7 @@ def _windows(codes: xr.DataArray, chunk: int | None) -> list[tuple[slice, slice]
 
 
 def _read(variable: xr.DataArray, rows: slice, columns: slice) -> np.ndarray:
-    window = da.asarray(variable.data)[rows, columns]
-    return np.asarray(window.compute(scheduler="synchronous"))
+    return read_window(da.asarray(variable.data)[rows, columns], rows, columns)
 
 
 def _class_positions(codes: np.ndarray, scheme: ClassScheme) -> np.ndarray:

@@ -18,6 +18,8 @@ from typing import Literal
 import geopandas as gpd
 import xarray as xr
 from affine import Affine
+from odc.geo.geobox import GeoBox
+from pyproj import CRS
 
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.polygons.chunks import (
@@ -68,8 +70,8 @@ def polygonize(
         Frames of some ten thousand regions at most, in the order in which they are complete; the
         first one comes even if there are no regions. The index is the flat index of a region's
         first pixel. Columns:
-        `code`, `name` of the class; `area_m2` on the ellipsoid in a geographic CRS, planar in a
-        projected one, in pixels without a CRS; `perimeter_m`, likewise; `pixels`; `confidence` and
+        `code`, `name` of the class; `area_m2` and `perimeter_m` as `areas.Measure` takes them;
+        `pixels`; `confidence` and
         `min_confidence`, mean and minimum of the pixels' (NaN if the map has none); `second_name`
         and `second_share`, of the other classes the one with the highest mean probability, and
         that (missing if the map has no probabilities); `scene_id` and `acquired` of the map;
@@ -81,6 +83,7 @@ def polygonize(
     check_cutting(connectivity, chunk)
     check_tolerance(simplify)
     table = Table(class_map, pixel_areas=not (simplify or smooth))
+    _check_size(simplify, table.grid)
     how = None
     if simplify or smooth:
         how = Simplification(simplify**2 / abs(table.grid.transform.determinant), smooth)
@@ -97,6 +100,22 @@ def check_tolerance(tolerance: float) -> None:
     """
     if not 0 <= tolerance < math.inf:
         raise InputError(f"the tolerance of simplification is {tolerance}, expected 0 or more")
+
+
+def _check_size(tolerance: float, grid: GeoBox) -> None:
+    """Refuse a tolerance that is larger than the map, most likely of another unit.
+
+    Raises:
+        InputError: Says how large the map is.
+    """
+    left, bottom, right, top = grid.boundingbox.bbox
+    largest = max(right - left, top - bottom)
+    if tolerance > largest:
+        unit = "pixels" if grid.crs is None else CRS(grid.crs.to_wkt()).axis_info[0].unit_name
+        raise InputError(
+            f"simplification by {tolerance:g} {unit} is more than the map, which is {largest:g} "
+            f"{unit} wide or high; one to two pixels are a good start"
+        )
 
 
 def no_polygons(class_map: xr.Dataset) -> gpd.GeoDataFrame:

@@ -18,6 +18,7 @@ import xarray as xr
 from affine import Affine
 from numba import njit
 
+from hsi_pipeline.cube import read_window
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.polygons.outlines import Lines, Outlines, trace
 from hsi_pipeline.polygons.regions import count_pixels, joined_at_corners, label, sum_shares
@@ -79,7 +80,8 @@ class Source:
             for part, size in ((rows, height), (columns, width))
         )
         return Window(
-            origin=(rows.start, columns.start),
+            rows=rows,
+            columns=columns,
             width=width,
             codes=self.codes[around],
             pads=pads,
@@ -92,8 +94,10 @@ class Source:
 class Window:
     """A chunk of a class map, still to be read."""
 
-    origin: tuple[int, int]
-    """Row and column of its first pixel."""
+    rows: slice
+    """Rows of the whole raster."""
+    columns: slice
+    """Columns of the whole raster."""
     width: int
     """Columns of the whole raster."""
     codes: da.Array
@@ -103,9 +107,22 @@ class Window:
     confidence: da.Array | None
     probability: da.Array | None
 
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Row and column of its first pixel."""
+        return self.rows.start, self.columns.start
+
     def read_codes(self) -> np.ndarray:
         """Return uint8 (y + 2, x + 2), with 0 outside the raster."""
-        return np.pad(read(self.codes), self.pads)
+        return np.pad(self.read(self.codes), self.pads)
+
+    def read(self, raster: da.Array) -> np.ndarray:
+        """Read a raster of the chunk.
+
+        Raises:
+            InputError: It cannot be read.
+        """
+        return read_window(raster, self.rows, self.columns)
 
 
 def check_cutting(connectivity: int, chunk: int | None) -> None:
@@ -162,11 +179,6 @@ def in_order(
             future.cancel()
         if own is not None:
             own.shutdown()
-
-
-def read(array: da.Array) -> np.ndarray:
-    """Read a lazy array in this thread."""
-    return np.asarray(array.compute(scheduler="synchronous"))
 
 
 class Pieces(NamedTuple):
@@ -236,9 +248,9 @@ def _totals(window: Window, labels: np.ndarray, codes: np.ndarray) -> Totals:
     row, column = np.divmod(first, labels.shape[1])
     first = (window.origin[0] + row) * window.width + window.origin[1] + column
     if window.confidence is not None:
-        sums[:, 1], sums[:, 2], minima = sum_shares(labels, read(window.confidence), count)
+        sums[:, 1], sums[:, 2], minima = sum_shares(labels, window.read(window.confidence), count)
     if window.probability is not None:
-        for band, shares in enumerate(read(window.probability)):
+        for band, shares in enumerate(window.read(window.probability)):
             sums[:, 4 + band], sums[:, 3], _ = sum_shares(labels, shares, count)
     return Totals(codes, first, sums, minima)
 

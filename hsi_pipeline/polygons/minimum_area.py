@@ -22,7 +22,7 @@ from pyproj import CRS
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from hsi_pipeline.areas import pixel_areas
+from hsi_pipeline.areas import Measure
 from hsi_pipeline.classes import scheme_from_attrs
 from hsi_pipeline.cube import grid_of
 from hsi_pipeline.errors import InputError
@@ -32,7 +32,6 @@ from hsi_pipeline.polygons.chunks import (
     check_cutting,
     chunk_windows,
     in_order,
-    read,
     source_of,
 )
 from hsi_pipeline.polygons.regions import (
@@ -51,6 +50,10 @@ Join = Literal["border", "probability"]
 class MinAreaReport:
     """What the minimum area did."""
 
+    before: int
+    """Regions of the map."""
+    after: int
+    """Regions that are left."""
     merged: int
     """Regions whose class changed because they joined a neighbour."""
     kept: int
@@ -153,7 +156,12 @@ def apply_minimum_area(
     categories = scheme_from_attrs(class_map["class"].attrs).index_of_code
     owner, joined = _merge_small(regions, borders_of, steps.of_area(min_area_m2), categories)
     small = joined.areas < steps.of_area(min_area_m2)
-    found = MinAreaReport(int((joined.codes[owner] != regions.codes).sum()), int(small[1:].sum()))
+    found = MinAreaReport(
+        len(regions.codes) - 1,
+        len(joined.codes) - 1,
+        int((joined.codes[owner] != regions.codes).sum()),
+        int(small[1:].sum()),
+    )
     if not found.merged:
         return class_map, found
     codes = joined.codes[owner][region_of]
@@ -184,16 +192,16 @@ def check_minimum_area(min_area_m2: float, join: str) -> None:
 
 @dataclass(frozen=True)
 class _AreaSteps:
-    """Whole numbers for areas: pixels, or in a geographic CRS parts of the largest one."""
+    """Whole numbers for areas: pixels, or parts of the largest one where they differ."""
 
-    grid: GeoBox
+    measure: Measure
     step_m2: float
 
     @classmethod
     def of(cls, grid: GeoBox) -> _AreaSteps:
-        if grid.crs is None or not grid.crs.geographic:
-            return cls(grid, pixel_areas(grid).item())
-        return cls(grid, float(pixel_areas(grid[:, :1]).max()) / _PARTS)
+        measure = Measure(grid)
+        parts = 1 if measure.is_planar else _PARTS
+        return cls(measure, measure.largest_pixel() / parts)
 
     def of_area(self, m2: float) -> float:
         """Return an area in steps; a region of exactly that size is not below it."""
@@ -201,7 +209,7 @@ class _AreaSteps:
 
     def of_pixels(self, rows: slice, columns: slice) -> np.ndarray:
         """Return the area of each pixel of a window."""
-        areas = np.rint(pixel_areas(self.grid[rows, columns]) / self.step_m2).astype(np.int64)
+        areas = np.rint(self.measure.pixel_areas(rows, columns) / self.step_m2).astype(np.int64)
         return np.broadcast_to(areas, (rows.stop - rows.start, columns.stop - columns.start))
 
 
@@ -227,8 +235,8 @@ def _survey(window: Window, steps: _AreaSteps, connectivity: int) -> _Survey:
     count = len(codes)
     areas = np.zeros(count, np.int64)
     row, column = window.origin
-    height, width = labels.shape
-    sizes = steps.of_pixels(slice(row, row + height), slice(column, column + width))
+    width = labels.shape[1]
+    sizes = steps.of_pixels(window.rows, window.columns)
     pixels, first = count_pixels(labels, count)
     if sizes.min() == sizes.max():
         areas = pixels * int(sizes.flat[0])
@@ -237,7 +245,7 @@ def _survey(window: Window, steps: _AreaSteps, connectivity: int) -> _Survey:
     areas[0] = 0
     shares = np.zeros((count, 0), np.int64)
     if window.probability is not None:
-        bands = read(window.probability)
+        bands = window.read(window.probability)
         shares = np.column_stack([sum_shares(labels, band, count)[0] for band in bands])
     groups = joined_at_corners(labels, inner) if connectivity == 8 else np.arange(count)
     apart = np.flatnonzero(groups != np.arange(count))

@@ -8,9 +8,8 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import xarray as xr
-from pyproj import CRS
 
-from hsi_pipeline.areas import perimeters, pixel_areas, polygon_areas
+from hsi_pipeline.areas import Measure
 from hsi_pipeline.classes import scheme_from_attrs
 from hsi_pipeline.cube import grid_of
 from hsi_pipeline.errors import InputError
@@ -36,7 +35,7 @@ class Table:
         """
         self._pixel_areas = pixel_areas
         self.grid = grid_of(class_map)
-        self.crs = None if self.grid.crs is None else CRS(self.grid.crs.to_wkt())
+        self._measure = Measure(self.grid)
         self._scheme = scheme_from_attrs(class_map["class"].attrs)
         self._names = np.full(256, None, object)
         self._names[list(self._scheme.codes)] = self._scheme.names
@@ -69,7 +68,7 @@ class Table:
                 "code": totals.codes.astype(np.int32),
                 "name": _text(names),
                 "area_m2": self._areas(geometry, pixels),
-                "perimeter_m": perimeters(geometry, self.crs),
+                "perimeter_m": self._measure.perimeters(geometry),
                 "pixels": pixels,
                 "confidence": confidence / known / STEPS,
                 "min_confidence": totals.minima.astype(np.float64),
@@ -78,13 +77,15 @@ class Table:
             }
         for key, value in self._common.items():
             columns[key] = _text([None if value is None else str(value)] * len(totals))
-        return gpd.GeoDataFrame(columns, index=totals.first, geometry=geometry, crs=self.crs)
+        return gpd.GeoDataFrame(
+            columns, index=totals.first, geometry=geometry, crs=self._measure.crs
+        )
 
     def _areas(self, geometry: np.ndarray, pixels: np.ndarray) -> np.ndarray:
         """Return areas, of pixels where they are all equal: exact, and the same for all orders."""
-        if not self._pixel_areas or (self.crs is not None and self.crs.is_geographic):
-            return polygon_areas(geometry, self.crs)
-        return pixels * pixel_areas(self.grid).item()
+        if not self._pixel_areas or not self._measure.is_planar:
+            return self._measure.polygon_areas(geometry)
+        return pixels * self._measure.largest_pixel()
 
     def _second(self, totals: Totals) -> tuple[Any, np.ndarray]:
         """Return the name of the second most likely class and its mean probability."""

@@ -46,11 +46,33 @@ SUFFIXES = (*MAP_WRITERS, *POLYGON_WRITERS)
 # Files that belong to a target and are replaced or removed with it.
 _SIBLINGS = {
     ".tif": ("{stem}_confidence{suffix}", "{stem}_probability{suffix}", "{name}.aux.xml"),
-    ".shp": ("{stem}.shx", "{stem}.dbf", "{stem}.prj", "{stem}.cpg"),
+    # with the indexes that other programs make: an old one would hide what is new
+    ".shp": tuple(
+        f"{{stem}}.{end}"
+        for end in (
+            "shx",
+            "dbf",
+            "prj",
+            "cpg",
+            "qix",
+            "qpj",
+            "sbn",
+            "sbx",
+            "idm",
+            "ind",
+            "cst",
+            "shp.xml",
+        )
+    ),
+    ".gpkg": ("{name}-wal", "{name}-shm", "{name}-journal"),
 }
 _SIBLINGS[".tiff"] = _SIBLINGS[".tif"]
 # Those that QGIS finds by the stem alone, so that files of one stem share them.
 _STYLES = (".qml", ".sld")
+_STYLED = (
+    *(suffix for suffix in SUFFIXES if suffix != ".zarr"),
+    ".img", ".vrt", ".jp2", ".json", ".gml", ".kml", ".tab", ".csv",
+)  # fmt: skip
 _STORE_MARKS = (".zgroup", ".zmetadata", ".zarray", "zarr.json")
 
 
@@ -133,6 +155,8 @@ def write_polygons(
         InputError: As `check_target`; the format cannot hold them.
     """
     path = Path(path)
+    # GDAL writes a Shapefile's suffix in small letters, whatever it is told
+    path = path.with_suffix(path.suffix.lower())
     check_target(path, overwrite=overwrite, suffixes=POLYGON_WRITERS)
     with staged(path) as target:
         POLYGON_WRITERS[path.suffix.lower()](batches, target, layer)
@@ -189,6 +213,12 @@ def check_target(
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise InputError(f"{path}: no permission to write in the folder {path.parent}")
     _check_styles(path)
+    for journal in (path.with_name(f"{path.name}{end}") for end in ("-wal", "-journal")):
+        if suffix == ".gpkg" and journal.exists() and journal.stat().st_size:
+            raise InputError(
+                f"{path} is open in another program, which has not written all to it "
+                f"({journal.name}); close it there first"
+            )
     existing = [file for file in (path, *_siblings(path)) if os.path.lexists(file)]
     if existing and not overwrite:
         raise InputError(f"{existing[0]} exists; choose another name or pass --overwrite")
@@ -212,6 +242,7 @@ def staged(path: Path) -> Iterator[Path]:
     try:
         yield folder / path.name
         written = _main_first(folder / path.name)
+        _check_new_styles(written, path)
         for file in reversed(written[1:]):
             os.replace(file, path.parent / file.name)
         for file in _siblings(path):  # of an older target, not of this one
@@ -227,19 +258,20 @@ def _siblings(path: Path) -> list[Path]:
     suffix = path.suffix.lower()
     parts = {"stem": path.stem, "suffix": path.suffix, "name": path.name}
     files = [path.with_name(name.format(**parts)) for name in _SIBLINGS.get(suffix, ())]
-    if suffix not in SUFFIXES or suffix == ".zarr" or _like(path):
+    if suffix not in SUFFIXES or suffix == ".zarr" or _namesakes(path):
         return files  # a style that another file has too is not this one's alone
     return files + [path.with_suffix(style) for style in _STYLES]
 
 
-def _like(path: Path) -> list[Path]:
-    """Return the other files whose styles have the same names and are of the same kind."""
-    kind = MAP_WRITERS if path.suffix.lower() in MAP_WRITERS else POLYGON_WRITERS
-    return [
-        other
-        for suffix in kind
-        if suffix != ".zarr" and (other := path.with_suffix(suffix)) != path and other.exists()
-    ]
+def _namesakes(path: Path) -> list[Path]:
+    """Return the other files of a folder that a style of the target's stem is for."""
+    parts = {"stem": path.stem, "suffix": path.suffix, "name": path.name}
+    own = {path.name, *(name.format(**parts) for name in _SIBLINGS.get(path.suffix.lower(), ()))}
+    return sorted(
+        file
+        for file in path.parent.iterdir()
+        if file.stem == path.stem and file.name not in own and file.suffix.lower() in _STYLED
+    )
 
 
 def _check_styles(path: Path) -> None:
@@ -249,14 +281,35 @@ def _check_styles(path: Path) -> None:
         InputError: Names both files.
     """
     suffix = path.suffix.lower()
-    kind = POLYGON_WRITERS if suffix in MAP_WRITERS else MAP_WRITERS
-    if suffix not in SUFFIXES or suffix == ".zarr":
+    if suffix not in SUFFIXES or suffix == ".zarr" or not (others := _namesakes(path)):
         return
-    for other in (path.with_suffix(suffix) for suffix in kind if suffix != ".zarr"):
-        if other.exists():
+    for style in (path.with_suffix(end) for end in _STYLES):
+        if not style.exists():
+            continue
+        text = style.read_text(encoding="utf-8", errors="replace")
+        of_raster = "rasterrenderer" in text or "RasterSymbolizer" in text
+        if of_raster != (suffix in MAP_WRITERS):
             raise InputError(
-                f"{path.with_suffix('.qml').name} is the style of {other.name}, and {path.name} "
-                "would need another one of that name; give it another stem"
+                f"{style.name} is the style of {others[0].name}, and {path.name} would need "
+                "another one of that name; give it another stem"
+            )
+
+
+def _check_new_styles(new: list[Path], path: Path) -> None:
+    """Refuse to replace a style that other files have too by a different one.
+
+    Raises:
+        InputError: Names both files.
+    """
+    others = _namesakes(path)
+    for style in new:
+        old = path.parent / style.name
+        if style.suffix in _STYLES and others and old.exists():
+            if old.read_bytes() == style.read_bytes():
+                continue
+            raise InputError(
+                f"{style.name} is the style of {others[0].name} too, and that of {path.name} is "
+                "another one; give it another stem"
             )
 
 

@@ -19,7 +19,7 @@ import rasterio.shutil
 import xarray as xr
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
@@ -95,9 +95,12 @@ def open_raster(path: Path, say: Callable[[str], None]) -> xr.Dataset:
     if len(pixels) != 1:
         raise InputError(
             f"{path}: a class map has one band of whole numbers, this raster {len(pixels)} bands"
+            + ("; name one of its subdatasets" if len(pixels) == 0 else "")
         )
     codes = pixels[0]
     check_codes(path, codes)
+    if source["mask"] is not None:
+        codes = da.where(source["mask"][0] == 0, UNLABELLED, codes)
     if source["nodata"] not in (None, UNLABELLED):
         codes = da.where(codes == source["nodata"], UNLABELLED, codes)
     scheme = _scheme(path, codes, source, say)
@@ -163,13 +166,22 @@ def _open_bands(path: Path) -> tuple[da.Array, GeoBox, dict[str, Any]]:
             details = {
                 "nodata": source.nodata,
                 "tags": source.tags(),
-                "class_tags": source.tags(1),
+                "class_tags": source.tags(1) if source.count else {},
                 "names": source.descriptions,
                 "colors": source.colormap(1) if ColorInterp.palette in source.colorinterp else {},
             }
-            count, dtype = source.count, np.dtype(source.dtypes[0])
+            # alpha is a mask, and so is what GDAL keeps as one
+            count = sum(kind != ColorInterp.alpha for kind in source.colorinterp)
+            dtype = np.dtype(source.dtypes[0]) if count else np.dtype(np.uint8)
+            is_masked = count and MaskFlags.per_dataset in source.mask_flag_enums[0]
     except RasterioError as error:
         raise InputError(f"{path}: not a raster that can be read ({error})") from error
+    details["mask"] = None
+    if is_masked:
+        mask = _Bands(str(path), (1, *grid.shape), np.dtype(np.uint8), is_mask=True)
+        details["mask"] = da.from_array(
+            mask, chunks=(1, _CHUNK, _CHUNK), meta=np.empty((0, 0, 0), np.uint8)
+        )
     bands = _Bands(str(path), (count, *grid.shape), dtype)
     # a slice of the array becomes a read of that window and nothing else
     return (
@@ -186,6 +198,8 @@ class _Bands:
     path: str
     shape: tuple[int, ...]
     dtype: np.dtype
+    is_mask: bool = False
+    """Whether the pixels are those of the mask of the first band: 0 where it holds nothing."""
     ndim = 3
 
     def __getitem__(self, key: tuple[slice | int, ...]) -> np.ndarray:
@@ -196,7 +210,8 @@ class _Bands:
         )
         window = Window(columns.start, rows.start, len(columns), len(rows))
         with _pixel_grids_allowed(), rasterio.open(self.path) as source:
-            pixels = source.read([band + 1 for band in bands], window=window)
+            read = source.read_masks if self.is_mask else source.read
+            pixels = read([band + 1 for band in bands], window=window)
         return pixels[tuple(slice(None) if isinstance(part, slice) else 0 for part in key)]
 
 

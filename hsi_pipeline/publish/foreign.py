@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import dask.array as da
@@ -23,7 +24,7 @@ def check_codes(path: Path, codes: da.Array) -> None:
     if codes.dtype.kind not in "iu":
         raise InputError(
             f"{path}: a class map has one band of whole numbers, this raster holds {codes.dtype}; "
-            "convert it to bytes, or give the class map that was made of it"
+            "give the class map, or, if these are its codes, convert it: gdal_translate -ot Byte"
         )
 
 
@@ -67,11 +68,16 @@ def find_scheme(
     present = find_codes(path, codes)
     if not present:
         say(f"{path}: all pixels are nodata or 0")
-        present = sorted(code for code in names if code != UNLABELLED) or [1]
+        return make_scheme(
+            sorted(code for code in names if code != UNLABELLED) or [1], names, colors
+        )
     # GDAL's colour tables say black for codes that were given none
     black = [code for code in present if colors.get(code) == "#000000"]
     if len(black) > 1:
         colors = {code: color for code, color in colors.items() if code not in black}
+    repeated = _repeated(names[code] for code in present if code in names)
+    if repeated:
+        say(f"{path}: several classes have the name {repeated[0]!r}; their codes are added to it")
     for what, known, instead in (
         ("names", names, "they are called 'class 1' and so on after their codes"),
         ("colours", colors, "they get default ones"),
@@ -80,4 +86,17 @@ def find_scheme(
         if missing:
             listed = ", ".join(missing[:_LISTED]) + (" ..." if len(missing) > _LISTED else "")
             say(f"{path}: no {what} for the classes {listed}; {instead}")
-    return make_scheme(present, names, colors)
+    return make_scheme(
+        present, _distinct({code: names.get(code, f"class {code}") for code in present}), colors
+    )
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    """Return the names that occur more than once."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
+
+
+def _distinct(names: Mapping[int, str]) -> dict[int, str]:
+    """Return names by code, with the code where several have the same."""
+    repeated = _repeated(names.values())
+    return {code: f"{name} {code}" if name in repeated else name for code, name in names.items()}

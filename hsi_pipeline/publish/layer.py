@@ -48,12 +48,12 @@ class Layer:
         path.with_suffix(".sld").write_text(self.sld, encoding="utf-8")
 
     def table(self, frame: gpd.GeoDataFrame) -> pa.Table:
-        """Return polygons as an Arrow table, their geometry as WKB of one type."""
-        geometry = frame.geometry.to_numpy()
+        """Return polygons as an Arrow table, their geometry as WKB of one type, without heights."""
+        geometry = shapely.force_2d(frame.geometry.to_numpy())
         single = shapely.get_type_id(geometry) == shapely.GeometryType.POLYGON
         if self.multi and single.any():
             geometry = geometry.copy()
             parts = np.arange(int(single.sum()))
             geometry[single] = shapely.multipolygons(geometry[single], indices=parts)
-            frame = frame.set_geometry(gpd.GeoSeries(geometry, frame.index, crs=frame.crs))
+        frame = frame.set_geometry(gpd.GeoSeries(geometry, frame.index, crs=frame.crs))
         return pa.table(frame.to_arrow(index=False))

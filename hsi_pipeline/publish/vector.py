@@ -9,7 +9,6 @@ import sqlite3
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     # GDAL 3.6 warns of newer versions
     ".gpkg": {"driver": "GPKG", "dataset_options": {"VERSION": "1.2"}},
     ".fgb": {"driver": "FlatGeobuf"},
-    ".geojson": {"driver": "GeoJSON", "layer_options": {"RFC7946": "YES"}},
+    ".geojson": {"driver": "GeoJSON"},
     ".shp": {"driver": "ESRI Shapefile", "encoding": "UTF-8"},
 }
 
@@ -56,32 +55,67 @@ def write_vector(batches: Iterable[gpd.GeoDataFrame], path: Path, layer: Layer) 
     suffix = path.suffix.lower()
     frames = iter(batches)
     first = next(frames)
+    _check_columns(first, suffix)
     frames = chain([first], frames)
     crs = None if first.crs is None else first.crs.to_wkt()
+    options = _OPTIONS[suffix] | {"layer_options": _layer_options(first, suffix)}
     if suffix == ".geojson":
         frames, crs = map(_in_wgs84, frames), "EPSG:4326"
     if suffix == ".shp":
         names = shortened(first.columns)
         frames = (frame.rename(columns=names) for frame in frames)
-        layer = replace(layer.renamed(names), name=path.stem)
+        layer = layer.renamed(names)
     stream = _Stream(map(layer.table, frames))
     with warnings.catch_warnings():
         # pixel coordinates have no CRS, and that is right
         warnings.filterwarnings("ignore", message="'crs' was not provided")
         try:
             pyogrio.write_arrow(
-                stream.reader, path, layer=layer.name, crs=crs, geometry_name="geometry",
-                geometry_type="MultiPolygon" if layer.multi else "Polygon", **_OPTIONS[suffix],
+                stream.reader, path, crs=crs,
+                layer=path.stem if suffix == ".shp" else layer.name, geometry_name=first.geometry.name,
+                geometry_type="MultiPolygon" if layer.multi else "Polygon", **options,
             )  # fmt: skip
         except RuntimeError as error:  # all of pyogrio's are
             if stream.failure is not None:
                 raise stream.failure from None
             raise InputError(
-                f"{path.name} could not be written ({error}); is there room on the disk?"
+                f"{path.name} could not be written, nothing was kept: {error}"
             ) from error
     if suffix == ".gpkg":
         _add_style(path, layer)
     layer.write_styles(path)
+
+
+def _layer_options(first: gpd.GeoDataFrame, suffix: str) -> dict[str, str]:
+    """Return what GDAL must be told of a layer, by its first polygons."""
+    if suffix == ".geojson":  # a tenth of a millimetre: seven decimals spoil pixels of a drone
+        return {"RFC7946": "YES", "COORDINATE_PRECISION": "9"}
+    if suffix == ".fgb" and (first.geometry.isna() | first.geometry.is_empty).any():
+        return {"SPATIAL_INDEX": "NO"}  # which has no place for them
+    fids = [column for column in first.columns if column.lower() == "fid"]
+    if suffix == ".gpkg" and fids:
+        numbers = first[fids[0]]
+        is_key = numbers.dtype.kind in "iu" and numbers.is_unique
+        if not is_key:
+            taken = {column.lower() for column in first.columns}
+            return {"FID": next(name for name in ("gid", "ogc_fid", "key") if name not in taken)}
+    return {}
+
+
+def _check_columns(first: gpd.GeoDataFrame, suffix: str) -> None:
+    """Refuse columns that a format takes for one.
+
+    Raises:
+        InputError: Names two of them.
+    """
+    seen: dict[str, str] = {}
+    for column in map(str, first.columns):
+        other = seen.setdefault(column.lower(), column)
+        if other != column and suffix in (".gpkg", ".shp"):
+            raise InputError(
+                f"the columns {other} and {column} differ in capitals only, which {suffix} cannot "
+                "hold; rename one, or write .parquet or .fgb"
+            )
 
 
 class _Stream:
