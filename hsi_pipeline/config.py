@@ -181,6 +181,15 @@ def load(path: str | os.PathLike[str]) -> Workflow:
         raise InputError(
             f"{file}: 'polygonize' needs the section 'classify'; 'classify: {{}}' will do"
         )
+    if workflow.polygonize is not None and workflow.classify is not None:
+        if workflow.polygonize.join == "probability" and not workflow.classify.probabilities:
+            raise InputError(
+                f"{file}: 'polygonize.join: probability' needs 'classify.probabilities: true'"
+            )
+        if workflow.polygonize.by_layer is not None and workflow.polygonize.by is None:
+            raise InputError(f"{file}: 'polygonize.by_layer' names a layer of 'polygonize.by'")
+        if workflow.polygonize.join != "border" and not workflow.polygonize.min_area:
+            raise InputError(f"{file}: 'polygonize.join' needs 'polygonize.min_area'")
     return workflow
 
 

@@ -472,6 +472,29 @@ def test_a_workflow_writes_everything(cli, tiny, tmp_path):
     assert "overall accuracy" in text
 
 
+def test_parcels_that_are_missing_are_known_before_the_first_step(cli, tiny, tmp_path):
+    workflow = write_workflow(tiny, tmp_path, polygonize={"by": "none.gpkg"})
+    code, _, err = cli("run", workflow)
+    assert code == 2
+    assert "there is no such parcel file" in err
+    assert list((tmp_path / "results").iterdir()) == []
+
+
+def test_a_workflow_summarises_parcels_too(cli, tiny, model, tmp_path):
+    workflow = write_workflow(
+        tiny, tmp_path, train=None, evaluate=None, model=str(model), classify={"formats": "tif"},
+        polygonize={"by": str(tiny.labels), "simplify": 45, "formats": ["gpkg", "fgb"]},
+    )  # fmt: skip
+    code, text, _ = cli("run", workflow, "--quiet")
+    assert code == 0
+    for name in ("landcover.gpkg", "landcover.fgb", "parcels.gpkg", "parcels.fgb"):
+        assert f"results/{name}" in text
+    parcels = gpd.read_file(tmp_path / "results" / "parcels.gpkg", layer="parcels")
+    labels = gpd.read_file(tiny.labels)
+    assert parcels["code"].tolist() == labels["code"].tolist()
+    assert (parcels["majority"] == parcels["code"]).mean() > 0.9
+
+
 def test_a_workflow_with_a_trained_model_leaves_out_what_it_does_not_name(tiny, model, tmp_path):
     workflow = write_workflow(
         tiny, tmp_path, train=None, evaluate=None, polygonize=None, model=str(model),

@@ -255,6 +255,18 @@ def test_formats_that_cannot_be_are_refused(write, formats, words):
         load(write(TRAINED | {"classify": {"formats": formats}}))
 
 
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"join": "probability", "min_area": 9}, "needs 'classify.probabilities: true'"),
+        ({"by_layer": "a"}, "names a layer of 'polygonize.by'"),
+    ],
+)
+def test_keys_of_polygons_that_need_others_are_refused(write, section, words):
+    with pytest.raises(InputError, match=words):
+        load(write(TRAINED | {"classify": {}, "polygonize": section}))
+
+
 def test_formats_of_polygons_that_cannot_be_are_refused(write):
     with pytest.raises(InputError, match=r"polygonize\.formats.*'gpkg', 'parquet'.*found 'kml'"):
         load(write(TRAINED | {"classify": {}, "polygonize": {"formats": "kml"}}))

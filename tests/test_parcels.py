@@ -555,3 +555,19 @@ def test_files_that_hold_no_vectors_are_refused(tmp_path):
     (tmp_path / "text.gpkg").write_text("no vectors")
     with pytest.raises(InputError, match="not a vector file that can be read; parcels are poly"):
         read_parcels(tmp_path / "text.gpkg")
+
+
+# --- across the date line
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:4258", "EPSG:3857"])
+def test_parcels_beyond_the_date_line_are_found_on_a_map_that_crosses_it(crs):
+    grid = GeoBox((4, 20), Affine(0.1, 0, 179, 0, -0.1, 10), "EPSG:4326")
+    made = make_map(np.tile([1, 2], (4, 10)), grid)
+    here, there = shapely.box(179.2, 9.7, 179.6, 9.9), shapely.box(-179.8, 9.7, -179.4, 9.9)
+    both = shapely.union(shapely.box(179.8, 9.7, 180, 9.9), shapely.box(-180, 9.7, -179.8, 9.9))
+    parcels = layer([here, there, both], crs="EPSG:4326").to_crs(crs)
+    found, report = summarise_parcels(made, parcels)
+    assert found["classified_m2"].to_numpy() == pytest.approx(found["classified_m2"][0], rel=1e-3)
+    assert found["unclassified_share"].to_numpy() == pytest.approx(0, abs=1e-3)
+    assert report.outside == report.partly_outside == 0

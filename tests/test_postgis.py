@@ -34,6 +34,7 @@ from hsi_pipeline.publish.postgis import (
     without_password,
     write_to_database,
 )
+from hsi_pipeline.publish.style import read_polygon_qml
 
 CRS = "EPSG:32633"
 SYSTEM_PYTHON = "/usr/bin/python3"  # QGIS of a distribution belongs to the system's Python
@@ -457,7 +458,7 @@ def assert_untouched(ask, rows):
     ]
 
 
-OTHER = make_scheme([1], {1: "anything"})
+OTHER = make_scheme([200], {200: "anything"})
 
 
 @pytest.mark.parametrize("option", ["overwrite", "append"])
@@ -697,22 +698,68 @@ def test_options_of_libpq_stay(server, database, ask):
     write_to_database(stream(), address, Layer(SCHEME))
 
 
-def test_a_database_without_postgis_gets_it(server, plain_database):
+def test_a_database_without_postgis_is_left_as_it_is(server, plain_database):
     address = server.address(plain_database)
-    check_database(address)
+    for refused in (
+        check_database,
+        lambda a: write_to_database([make_polygons(3)], a, Layer(SCHEME)),
+    ):
+        with pytest.raises(InputError, match=r"the database has no PostGIS.* CREATE EXTENSION"):
+            refused(address)
     with server.connect(plain_database) as connection:
         query = "SELECT count(*) FROM pg_extension WHERE extname = 'postgis'"
-        assert connection.execute(query).fetchone() == (0,)  # taken back
-        write_to_database([make_polygons(3)], address, Layer(SCHEME))
-        assert connection.execute(query).fetchone() == (1,)
+        assert connection.execute(query).fetchone() == (0,)
 
 
-def test_a_user_who_may_not_create_postgis_is_told_so(server, plain_database):
-    with server.connect() as connection:
-        connection.execute("DROP ROLE IF EXISTS visitor")
-        connection.execute("CREATE ROLE visitor LOGIN")
-    with pytest.raises(InputError, match=r"has no PostGIS \(permission denied .* CREATE EXTENSION"):
-        check_database(server.address(plain_database, user="visitor"))
+def test_appending_keeps_the_classes_that_were_there(server, database, ask, address):
+    write_to_database([make_polygons(3)], address, Layer(SCHEME))
+    write_to_database([make_polygons(3)], address, Layer(OTHER), append=True)
+    (text,) = ask("SELECT styleqml::text FROM layer_styles WHERE useasdefault")
+    both = read_polygon_qml(text[0], "code")
+    assert both.categories == (*SCHEME.categories, *OTHER.categories)
+    clash = Layer(make_scheme([1], {1: "anything"}))
+    with pytest.raises(
+        InputError, match="has 'roof & <co>' for code 1, the new polygons 'anything'"
+    ):
+        write_to_database([make_polygons(3)], address, clash, append=True)
+    assert ask("SELECT count(*) FROM landcover") == [(6,)]
+    # a style of the user's own is left alone
+    ask("UPDATE layer_styles SET styleqml = '<qgis/>', description = 'mine'")
+    write_to_database([make_polygons(3)], address, clash, append=True)
+    write_to_database([make_polygons(3)], address, Layer(SCHEME), overwrite=True)
+    assert ask("SELECT description FROM layer_styles ORDER BY id") == [
+        ("mine",), ("land-cover classes",)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("ALTER TABLE landcover ENABLE ROW LEVEL SECURITY", "row security"),
+        ("CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+         "CREATE TRIGGER t BEFORE INSERT ON landcover FOR EACH ROW EXECUTE FUNCTION f()",
+         "triggers"),
+    ],
+)  # fmt: skip
+def test_a_table_that_is_guarded_is_not_replaced(address, ask, statement, words):
+    write_to_database([make_polygons(5)], address, Layer(SCHEME))
+    ask(statement)
+    with pytest.raises(InputError, match=f"has {words}, which a new table would lack"):
+        write_to_database([make_polygons(3)], address, Layer(SCHEME), overwrite=True)
+    assert ask("SELECT count(*) FROM landcover") == [(5,)]
+
+
+def test_a_comment_outlives_its_table(address, ask):
+    write_to_database([make_polygons(5)], address, Layer(SCHEME))
+    ask("COMMENT ON TABLE landcover IS 'made for the water board'")
+    write_to_database([make_polygons(3)], address, Layer(SCHEME), overwrite=True)
+    assert ask("SELECT obj_description('landcover'::regclass)") == [("made for the water board",)]
+
+
+def test_columns_that_postgresql_cuts_to_one_are_refused(address):
+    polygons = make_polygons(2).assign(**{"a" * 63 + "1": 1, "a" * 63 + "2": 2})
+    with pytest.raises(InputError, match="begin with the same 63 bytes"):
+        write_to_database([polygons], address, Layer(SCHEME))
 
 
 @pytest.mark.parametrize("path", ["", "public", '"$user", public'])

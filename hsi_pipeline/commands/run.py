@@ -18,6 +18,7 @@ from hsi_pipeline.commands.train import train
 from hsi_pipeline.cube import grid_of
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.ground_truth import read_labels
+from hsi_pipeline.ground_truth.parcels import read_parcels
 from hsi_pipeline.publish import check_target, open_class_map, write_class_map
 from hsi_pipeline.scene import open_scene
 
@@ -80,6 +81,9 @@ def run(
         *item,
     ]:
         check_target(target, overwrite=overwrite, suffixes=(target.suffix,))
+    if settings.polygonize and settings.polygonize.by:
+        # known now, though needed after the map
+        read_parcels(settings.polygonize.by, settings.polygonize.by_layer)
     written: list[Path] = []
     common: dict[str, Any] = {
         "device": settings.device,

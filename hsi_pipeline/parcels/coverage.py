@@ -96,6 +96,8 @@ def to_pixels(polygons: np.ndarray, crs: CRS | None, grid: GeoBox) -> tuple[np.n
         rows, columns = grid.shape
         edge = _EDGE * min((right - left) / columns, (top - bottom) / rows)
         placed = _reproject(shapely.segmentize(near, edge), crs, home)
+    if home is not None and home.is_geographic:
+        placed = _beside(placed, grid, home)
     with np.errstate(invalid="ignore"):  # 0 / 0 for empty ones
         kept = shapely.area(near) / shapely.area(polygons)
     to_pixel = ~grid.transform
@@ -193,6 +195,26 @@ def _reproject(polygons: np.ndarray, crs: CRS, home: CRS) -> np.ndarray:
     placed = shapely.transform(polygons, to_home, interleaved=False)
     placed[~np.isfinite(shapely.bounds(placed)).all(axis=1)] = None
     return placed
+
+
+def _beside(polygons: np.ndarray, grid: GeoBox, home: CRS) -> np.ndarray:
+    """Take what lies beyond the date line to the longitudes that the grid has there."""
+    left, _, right, _ = grid.boundingbox.bbox
+    circle = _circle(home)
+    parts, owner = shapely.get_parts(polygons, return_index=True)
+    west, _, east, _ = shapely.bounds(parts).T
+    turns = np.round(((left + right) - (west + east)) / 2 / circle)
+    if not turns.any():
+        return polygons
+    for turn in np.unique(turns[turns != 0]):
+        moved = turns == turn
+        parts[moved] = shapely.transform(
+            parts[moved], lambda xy, by=turn: np.add(xy, (by * circle, 0))
+        )
+    whole = polygons.copy()
+    for polygon in np.unique(owner[turns != 0]):
+        whole[polygon] = shapely.union_all(parts[owner == polygon])  # halves meet at the line
+    return whole
 
 
 class _Polygons(FeatureSource):

@@ -88,7 +88,7 @@ class _Regions(NamedTuple):
 
 
 class _Borders(NamedTuple):
-    """Pairs of regions that touch, both ways, sorted."""
+    """Pairs of regions that touch, each once, sorted."""
 
     one: np.ndarray
     other: np.ndarray
@@ -267,17 +267,32 @@ def _survey(window: Window, steps: _AreaSteps, connectivity: int) -> _Survey:
 
 def _count_sides(sides: np.ndarray) -> np.ndarray:
     """Return each pair once, with its numbers of sides along rows and along columns."""
-    one, other, way = sides.astype(np.int64).T
-    pairs, place = _distinct(one, other)
-    along = [np.bincount(place, weights=way == k, minlength=len(pairs)) for k in (0, 1)]
-    return np.column_stack((pairs, *along)).astype(np.int64)
+    way = sides[:, 2]
+    return np.column_stack(_summed(sides[:, :2].astype(np.int64), way == 0, way == 1))
 
 
-def _distinct(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the different pairs, sorted, and where each pair stands among them."""
-    base = int(other.max(initial=0)) + 1
-    keys, place = np.unique(one * base + other, return_inverse=True)
-    return np.column_stack(np.divmod(keys, base)), place
+def _summed(pairs: np.ndarray, *values: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Sum up values by pairs, whichever comes first in them.
+
+    Args:
+        pairs: int64 (meeting, 2).
+        values: Numbers (meeting,), any of them.
+
+    Returns:
+        The smaller and the larger of each pair of different ones, sorted, and the sums.
+    """
+    base = int(pairs.max(initial=0)) + 1
+    keys = pairs.min(axis=1) * base + pairs.max(axis=1)
+    apart = np.flatnonzero(pairs[:, 0] != pairs[:, 1])
+    order = apart[np.argsort(keys[apart], kind="stable")]
+    keys = keys[order]
+    begins = np.flatnonzero(np.diff(keys, prepend=-1))
+    kind = [np.float64 if numbers.dtype.kind == "f" else np.int64 for numbers in values]
+    sums = [
+        np.add.reduceat(numbers[order].astype(dtype), begins) if len(begins) else np.zeros(0, dtype)
+        for numbers, dtype in zip(values, kind, strict=True)
+    ]
+    return (*np.divmod(keys[begins], base), *sums)
 
 
 class _Gathered:
@@ -356,11 +371,14 @@ class _Gathered:
         np.add.at(areas, own, np.concatenate([part.areas[1:] for part in self._parts]))
         np.add.at(shares, own, np.concatenate([part.shares[1:] for part in self._parts]))
         sides = np.concatenate(self._sides)
-        one, other = region_of[sides[:, 0]], region_of[sides[:, 1]]
+        self._sides.clear()
         # whole numbers of sides are added up before they are lengths: exact in every order
-        along = [_both_ways(one, other, sides[:, 2 + way].astype(np.float64)) for way in (0, 1)]
-        length = along[0].length * lengths[0] + along[1].length * lengths[1]
-        return _Regions(codes, areas, shares), region_of, along[0]._replace(length=length)
+        one, other, rows, columns = _summed(region_of[sides[:, :2]], sides[:, 2], sides[:, 3])
+        return (
+            _Regions(codes, areas, shares),
+            region_of,
+            _Borders(one, other, rows * lengths[0] + columns * lengths[1]),
+        )
 
     def split(self, values: np.ndarray) -> list[np.ndarray]:
         """Return for each chunk the values of its labels, 0 for label 0."""
@@ -382,15 +400,6 @@ def _side_lengths(grid: GeoBox) -> tuple[float, float]:
     return float(along_row), float(along_column)
 
 
-def _both_ways(one: np.ndarray, other: np.ndarray, length: np.ndarray) -> _Borders:
-    """Sum up borders by pairs of different regions, both ways."""
-    apart = one != other
-    one, other, length = one[apart], other[apart], length[apart]
-    pairs, place = _distinct(np.append(one, other), np.append(other, one))
-    sums = np.bincount(place, weights=np.append(length, length), minlength=len(pairs))
-    return _Borders(pairs[:, 0], pairs[:, 1], sums)
-
-
 def _merge_small(
     regions: _Regions, borders_of: _Borders, minimum: float, categories: dict[int, int]
 ) -> tuple[np.ndarray, _Regions]:
@@ -409,10 +418,12 @@ def _merge_small(
     column = np.zeros(256, np.int64)
     column[list(categories)] = list(categories.values())
     while True:
-        small = regions.areas[borders_of.one] < minimum
-        if not small.any():
+        small = [regions.areas[side] < minimum for side in borders_of[:2]]
+        if not (small[0].any() or small[1].any()):
             return owner, regions
-        one, other, length = (field[small] for field in borders_of)
+        one = np.append(borders_of.one[small[0]], borders_of.other[small[1]])
+        other = np.append(borders_of.other[small[0]], borders_of.one[small[1]])
+        length = np.append(borders_of.length[small[0]], borders_of.length[small[1]])
         keys = [other, -regions.areas[other], -length]
         if regions.shares.shape[1]:
             keys.append(-regions.shares[one, column[regions.codes[other]]])
@@ -422,8 +433,8 @@ def _merge_small(
         for _ in range(2):
             group, regions = _join_regions(links, regions)
             owner = group[owner]
-            borders_of = _both_ways(group[borders_of.one], group[borders_of.other],
-                                    borders_of.length / 2)  # fmt: skip
+            pairs = np.column_stack((group[borders_of.one], group[borders_of.other]))
+            borders_of = _Borders(*_summed(pairs, borders_of.length))
             same = regions.codes[borders_of.one] == regions.codes[borders_of.other]
             links = np.column_stack((borders_of.one[same], borders_of.other[same]))
 

@@ -15,6 +15,8 @@ from hsi_pipeline.errors import InputError
 if TYPE_CHECKING:
     from hsi_pipeline.publish.postgis import Target
 
+MAX_NAME = 63
+"""Bytes of a name; PostgreSQL cuts longer ones off."""
 GEOMETRY = "geometry"
 """Name of the geometry column of a new table."""
 _KEYS = ("fid", "gid", "ogc_fid")  # primary key of a new table: the first that is free
@@ -90,24 +92,16 @@ def prepare(
 
 
 def _find_postgis(connection: psycopg.Connection, target: Target) -> str:
-    """Return the schema of PostGIS, which is created where that is allowed."""
-    query = (
+    """Return the schema of PostGIS. It is not made unasked: the database may be the wrong one."""
+    found = connection.execute(
         "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
         " WHERE e.extname = 'postgis'"
-    )
-    found = connection.execute(query).fetchone()
+    ).fetchone()
     if found is None:
-        try:
-            connection.execute("CREATE EXTENSION postgis")
-        except psycopg.Error as error:
-            if connection.closed:
-                raise
-            raise InputError(
-                f"{target.shown}: the database has no PostGIS ({error.diag.message_primary}); let"
-                " an administrator install it and say CREATE EXTENSION postgis"
-            ) from error
-        found = connection.execute(query).fetchone()
-        assert found is not None
+        raise InputError(
+            f"{target.shown}: the database has no PostGIS; name another, or have an administrator"
+            " say CREATE EXTENSION postgis in this one"
+        )
     return found[0]
 
 
@@ -135,6 +129,12 @@ def _check_may_write(
         )
     if overwrite and not owned:
         raise InputError(f"{target} belongs to another than {user}, who may not replace it")
+    guards = _guards(connection, oid) if overwrite else []
+    if guards:
+        raise InputError(
+            f"{target} has {' and '.join(guards)}, which a new table would lack; name another"
+            " table, or TRUNCATE this one and pass --append"
+        )
     dependents = _dependents(connection, oid) if overwrite else []
     if dependents:
         raise InputError(
@@ -156,6 +156,18 @@ def _dependents(connection: psycopg.Connection, oid: int) -> list[str]:
     return [name for (name,) in rows]
 
 
+def _guards(connection: psycopg.Connection, oid: int) -> list[str]:
+    """Return what else a table has been given that is not to be lost."""
+    row = connection.execute(
+        "SELECT relrowsecurity OR EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid),"
+        " EXISTS (SELECT FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal)"
+        " FROM pg_class c WHERE oid = %s",
+        (oid,),
+    ).fetchone()
+    assert row is not None
+    return [name for name, there in zip(("row security", "triggers"), row, strict=True) if there]
+
+
 def key_for(columns: Iterable[str]) -> str:
     """Return the name of the primary key of a table with some columns.
 
@@ -171,8 +183,15 @@ def key_for(columns: Iterable[str]) -> str:
 
 def column_types(polygons: gpd.GeoDataFrame) -> dict[str, str]:
     """Return PostgreSQL's type of each column but the geometry; `unknown` if it holds only None."""
-    types = {}
+    types: dict[str, str] = {}
     for name in polygons.columns.drop(polygons.geometry.name):
+        cut = str(name).encode()[:MAX_NAME]
+        twin = next((other for other in types if other.encode()[:MAX_NAME] == cut), None)
+        if twin is not None:
+            raise InputError(
+                f"the columns {twin} and {name} begin with the same {MAX_NAME} bytes, more than"
+                " PostgreSQL keeps; rename one of them"
+            )
         if name == GEOMETRY:
             raise InputError(f"the polygons have a column {name!r}, a name that the table needs")
         types[str(name)] = _type_of(polygons[name])

@@ -22,7 +22,7 @@ import psycopg
 import shapely
 from psycopg.sql import SQL, Identifier, Literal
 
-from hsi_pipeline.classes import make_scheme
+from hsi_pipeline.classes import ClassScheme, make_scheme
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.publish.layer import Layer
 from hsi_pipeline.publish.postgis_checks import (
@@ -33,6 +33,7 @@ from hsi_pipeline.publish.postgis_checks import (
     key_for,
     prepare,
 )
+from hsi_pipeline.publish.style import read_polygon_qml
 
 if TYPE_CHECKING:
     from hsi_pipeline.publish.postgis import Target
@@ -48,6 +49,9 @@ CREATE TABLE public.layer_styles (
     update_time timestamp DEFAULT CURRENT_TIMESTAMP, type varchar
 )
 """
+
+
+_OURS = "land-cover classes"  # description of our style
 
 
 def write(
@@ -71,9 +75,11 @@ def write(
     table = Identifier(target.schema, target.table)
     if exists and append:
         geometry = check_fits(connection, target, columns, srid)
+        whole = _with_older_classes(connection, target, layer)
         count = _copy(connection, table, geometry, batches, first, srid)
         connection.execute(SQL("ANALYZE {}").format(table))
-        _write_style(connection, target, geometry, layer)
+        if whole is not None:
+            _write_style(connection, target, geometry, whole)
         return count
     new = _create(connection, target, columns, srid)
     count = _copy(connection, new, GEOMETRY, batches, first, srid)
@@ -81,6 +87,7 @@ def write(
     _write_style(connection, target, GEOMETRY, layer)
     if overwrite:  # another run, which the style waited for, may just have made it
         _take_grants(connection, target, new)
+        _take_comment(connection, target, new)
         connection.execute(SQL("DROP TABLE IF EXISTS {}").format(table))
     connection.execute(SQL("ALTER TABLE {} RENAME TO {}").format(new, Identifier(target.table)))
     return count
@@ -222,6 +229,48 @@ def _take_grants(connection: psycopg.Connection, target: Target, new: Identifier
         )
 
 
+def _take_comment(connection: psycopg.Connection, target: Target, new: Identifier) -> None:
+    """Say of the new table what is said of the old one."""
+    found = connection.execute(
+        "SELECT obj_description(c.oid, 'pg_class') FROM pg_class c"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s",
+        (target.schema, target.table),
+    ).fetchone()
+    if found is not None and found[0] is not None:
+        connection.execute(SQL("COMMENT ON TABLE {} IS {}").format(new, Literal(found[0])))
+
+
+def _with_older_classes(
+    connection: psycopg.Connection, target: Target, layer: Layer
+) -> Layer | None:
+    """Return the layer with the classes of the table's style too, None if that is not ours.
+
+    Raises:
+        InputError: A code has another name there.
+    """
+    if connection.execute("SELECT to_regclass('public.layer_styles')").fetchone() == (None,):
+        return layer
+    row = connection.execute(
+        "SELECT styleqml::text FROM public.layer_styles WHERE useasdefault"
+        " AND f_table_catalog = current_database() AND f_table_schema = %s AND f_table_name = %s",
+        (target.schema, target.table),
+    ).fetchone()
+    if row is None:
+        return layer
+    old = read_polygon_qml(row[0] or "", layer.field)
+    if old is None:
+        return None
+    known = {category.code: category for category in old.categories}
+    for category in layer.scheme.categories:
+        name = known.setdefault(category.code, category).name
+        if name != category.name:
+            raise InputError(
+                f"{target} has {name!r} for code {category.code}, the new polygons"
+                f" {category.name!r}; name another table"
+            )
+    return replace(layer, scheme=ClassScheme(tuple(known[code] for code in sorted(known))))
+
+
 def _write_style(
     connection: psycopg.Connection, target: Target, geometry: str, layer: Layer
 ) -> None:
@@ -252,7 +301,7 @@ def _replace_style(
     ours = "f_table_catalog = current_database() AND f_table_schema = %s AND f_table_name = %s"
     table, name = (target.schema, target.table), target.table[:30]
     connection.execute(
-        f"DELETE FROM public.layer_styles WHERE {ours} AND stylename = %s", (*table, name)
+        f"DELETE FROM public.layer_styles WHERE {ours} AND description = %s", (*table, _OURS)
     )
     connection.execute(f"UPDATE public.layer_styles SET useasdefault = false WHERE {ours}", table)
     # XMLPARSE, as a cast would refuse the DOCTYPE
@@ -260,6 +309,6 @@ def _replace_style(
         "INSERT INTO public.layer_styles (f_table_catalog, f_table_schema, f_table_name,"
         " f_geometry_column, stylename, styleqml, stylesld, useasdefault, description, owner)"
         " VALUES (current_database(), %s, %s, %s, %s, XMLPARSE(DOCUMENT %s),"
-        " XMLPARSE(DOCUMENT %s), true, 'land-cover classes', left(CURRENT_USER, 30))",
-        (*table, geometry, name, layer.qml, replace(layer, name=target.table).sld),
+        " XMLPARSE(DOCUMENT %s), true, %s, left(CURRENT_USER, 30))",
+        (*table, geometry, name, layer.qml, replace(layer, name=target.table).sld, _OURS),
     )

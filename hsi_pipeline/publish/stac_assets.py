@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import rasterio
 from odc.geo.geobox import GeoBox
+from rasterio.errors import NotGeoreferencedWarning
 
 from hsi_pipeline.classes import UNLABELLED, ClassScheme
 from hsi_pipeline.publish.stac_place import pixels
@@ -38,7 +41,6 @@ KINDS = {
 }
 """Media type and role of a product, by suffix."""
 
-_RASTERS = (".tif", ".tiff", ".zarr")
 _NODATA_CLASS = {
     "value": UNLABELLED,
     "name": "unclassified",
@@ -68,18 +70,19 @@ def describe_asset(
     }
     if media_type is not None:
         asset["type"] = media_type
-    bands = _bands(name, scheme)
-    if bands and product.suffix.lower() in _RASTERS:
+    bands = _bands(name, scheme, product)
+    if bands:
         # not of the whole item: GDAL would take polygons and models on the grid for rasters
         asset |= {"raster:bands": bands, **pixels(grid)}
     return asset
 
 
-def _bands(name: str, scheme: ClassScheme) -> list[dict[str, Any]]:
-    """Return the bands of a variable of the class map, as `publish` stores it."""
+def _bands(name: str, scheme: ClassScheme, product: Path) -> list[dict[str, Any]]:
+    """Return the bands of a variable of the class map: as `publish` stores it, or as it is."""
     if name == "class":
-        classes = [_NODATA_CLASS, *describe_classes(scheme, scheme.codes)]
-        return [{"name": "class", "data_type": "uint8", "nodata": UNLABELLED,
+        data_type, nodata = _stored(product)
+        classes = [_NODATA_CLASS | {"value": nodata}, *describe_classes(scheme, scheme.codes)]
+        return [{"name": "class", "data_type": data_type, "nodata": nodata,
                  "classification:classes": classes}]  # fmt: skip
     if name == "confidence":
         return [{"name": "confidence", "data_type": "float32", "nodata": "nan"}]
@@ -87,6 +90,17 @@ def _bands(name: str, scheme: ClassScheme) -> list[dict[str, Any]]:
         stored = {"data_type": "uint8", "nodata": 255, "scale": 1 / PROBABILITY_STEPS}
         return [{"name": category, **stored} for category in scheme.names]
     return []
+
+
+def _stored(product: Path) -> tuple[str, int]:
+    """Return the data type and the nodata value of a class map, which may be another program's."""
+    if product.suffix.lower() == ".zarr":
+        return "uint8", UNLABELLED
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(product) as raster:
+            nodata = UNLABELLED if raster.nodata is None else int(raster.nodata)
+            return raster.dtypes[0], nodata
 
 
 def describe_classes(scheme: ClassScheme, values: Iterable[int]) -> list[dict[str, Any]]:

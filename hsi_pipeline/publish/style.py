@@ -103,6 +103,38 @@ def polygon_sld(scheme: ClassScheme, field: str = "code", layer: str = "landcove
     return _sld_text(root)
 
 
+def read_polygon_qml(text: str, field: str) -> ClassScheme | None:
+    """Return the classes of a style by `polygon_qml`, None if it is of another kind.
+
+    Args:
+        text: QML.
+        field: Name of the field that it must be about.
+    """
+    try:
+        renderer = ET.fromstring(text).find("renderer-v2")
+        if renderer is None or renderer.get("attr") != field:
+            return None
+        colors = {
+            symbol.get("name"): symbol.find("layer/Option/Option[@name='color']").get("value")  # type: ignore[union-attr]
+            for symbol in renderer.iterfind("symbols/symbol")
+        }
+        return ClassScheme(
+            tuple(
+                Category(
+                    int(entry.get("value", "")),
+                    entry.get("label", ""),
+                    "#"
+                    + "".join(
+                        f"{int(n):02x}" for n in str(colors[entry.get("symbol")]).split(",")[:3]
+                    ),
+                )
+                for entry in renderer.iterfind("categories/category")
+            )
+        )
+    except (ET.ParseError, AttributeError, KeyError, ValueError):
+        return None
+
+
 def _fill(name: str, category: Category) -> ET.Element:
     """Return a fill symbol; properties in the form of QGIS 3.18 and later, and in the older."""
     symbol = ET.Element("symbol", name=name, type="fill", alpha="1", clip_to_extent="1",

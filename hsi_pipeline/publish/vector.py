@@ -72,7 +72,8 @@ def write_vector(batches: Iterable[gpd.GeoDataFrame], path: Path, layer: Layer) 
         try:
             pyogrio.write_arrow(
                 stream.reader, path, crs=crs,
-                layer=path.stem if suffix == ".shp" else layer.name, geometry_name=first.geometry.name,
+                layer=path.stem if suffix == ".shp" else layer.name,
+                geometry_name=first.geometry.name,
                 geometry_type="MultiPolygon" if layer.multi else "Polygon", **options,
             )  # fmt: skip
         except RuntimeError as error:  # all of pyogrio's are
