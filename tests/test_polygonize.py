@@ -1,6 +1,8 @@
 """The command `polygonize`: class map in, layers of polygons out."""
 
 import json
+import subprocess
+import sys
 
 import dask.array as da
 import geopandas as gpd
@@ -136,6 +138,76 @@ def test_simplified_polygons_fit_together(cli, class_map, tmp_path, options):
     assert simple["area_m2"].to_numpy() == pytest.approx(simple.area.to_numpy())
     by_class = [frame.groupby("code")["area_m2"].sum() for frame in (simple, full)]
     np.testing.assert_allclose(*by_class, rtol=0.02)
+
+
+def test_the_chunk_makes_no_difference_to_simpler_lines(cli, class_map, tmp_path):
+    common = ("polygonize", class_map, "--simplify", 45, "--smooth", "--quiet")
+    for chunk in (20, 64):
+        assert cli(*common, "--out", tmp_path / f"{chunk}.fgb", "--chunk", chunk)[0] == 0
+    assert (tmp_path / "20.fgb").read_bytes() == (tmp_path / "64.fgb").read_bytes()
+
+
+def test_polygons_that_fall_below_the_minimum_are_told(cli, class_map, tmp_path):
+    arguments = ("--min-area", 5400, "--simplify", 90)
+    code, _, err = cli("polygonize", class_map, "--out", tmp_path / "a.gpkg", *arguments)
+    assert code == 0
+    few = (read(tmp_path / "a.gpkg")["area_m2"] < 5400).sum()
+    assert few > 0
+    assert f"{few} polygons are below 5400 m2 now that their lines are simpler" in err
+
+
+def test_the_parcels_themselves_are_not_overwritten(cli, class_map, tmp_path):
+    square = box(TRANSFORM.c, TRANSFORM.f - 900, TRANSFORM.c + 900, TRANSFORM.f)
+    path = tmp_path / "parcels.gpkg"
+    gpd.GeoDataFrame({"id": [7]}, geometry=[square], crs="EPSG:32633").to_file(path, layer="mine")
+    before = path.read_bytes()
+    (tmp_path / "link.gpkg").symlink_to(path)
+    for out in (path, tmp_path / "link.gpkg"):
+        code, _, err = cli("polygonize", class_map, "--by", path, "--out", out, "--overwrite")
+        assert code == 2
+        assert "are the parcels themselves" in err
+    assert path.read_bytes() == before
+
+
+def test_own_geoparquet_serves_as_parcels(cli, class_map, tmp_path):
+    arguments = ("--min-area", 90_000, "--quiet")
+    assert cli("polygonize", class_map, "--out", tmp_path / "a.parquet", *arguments)[0] == 0
+    code, _, err = cli("polygonize", class_map, "--by", tmp_path / "a.parquet", "--out",
+                       tmp_path / "b.parquet")  # fmt: skip
+    assert code == 0, err
+    one, other = (gpd.read_parquet(tmp_path / f"{name}.parquet") for name in "ab")
+    assert set(one.columns) < set(other.columns)
+    assert other["classified_m2_2"].sum() == pytest.approx(one["area_m2"].sum(), rel=1e-6)
+
+
+def test_a_damaged_map_names_the_place(cli, tmp_path):
+    path = make_map(tmp_path / "map.zarr")
+    chunk = next((path / "class").glob("1.1"))
+    chunk.write_bytes(b"no chunk at all")
+    for options in ((), ("--min-area", 9000)):
+        code, _, err = cli(
+            "polygonize", path, "--out", tmp_path / "a.gpkg", "--chunk", 32, *options
+        )
+        assert code == 2
+        assert "of the map cannot be read" in err
+        assert "is the file damaged?" in err
+        assert listing(tmp_path) == ["map.zarr"]
+
+
+def test_a_program_that_is_ended_leaves_nothing(class_map, tmp_path):
+    program = (
+        "import os, signal, sys; from hsi_pipeline.commands import polygonize as p;"
+        "p.outline = lambda *a, **o: os.kill(os.getpid(), signal.SIGTERM) or iter(());"
+        "from hsi_pipeline.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "polygonize", class_map, "--out", tmp_path / "a.gpkg",
+         "--min-area", "9000"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 130
+    assert "nothing unfinished stands under its final name" in done.stderr
+    assert listing(tmp_path) == []
 
 
 def test_8_connected_polygons_are_multipolygons(cli, class_map, tmp_path, grid):

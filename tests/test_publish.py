@@ -112,6 +112,17 @@ def test_a_class_map_comes_back(tmp_path, grid, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".zarr", ".tif"])
+@pytest.mark.parametrize("name", ["tile #1", "50 % & more", "Wälder?"])
+def test_folders_may_have_any_name(tmp_path, name, suffix):
+    (tmp_path / name).mkdir()
+    made = make_map()
+    write_class_map(made, tmp_path / name / f"map{suffix}")
+    assert listing(tmp_path) == [name]
+    back = open_class_map(tmp_path / name / f"map{suffix}")
+    np.testing.assert_array_equal(back["class"], made["class"])
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".tif"])
 def test_certainty_comes_back_as_exactly_one(tmp_path, suffix):
     made = make_map(probability=True)
     made["probability"] = xr.ones_like(made["probability"])

@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 import shapely
+from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
@@ -32,7 +33,7 @@ def check_coverage(polygons):
     chunk=st.integers(1, 40),
 )
 def test_any_raster_in_any_chunks_gives_a_valid_coverage(codes, grain, how, connectivity, chunk):
-    tolerance, smooth = how
+    tolerance, smooth = min(how[0], max(codes.shape) * grain), how[1]
     made = make_map(np.kron(codes, np.ones((grain, grain), np.uint8)), chunks=-1)
     options = {"connectivity": connectivity, "chunk": chunk}
     result = whole(made, simplify=tolerance, smooth=smooth, **options)
@@ -129,7 +130,7 @@ def test_corners_are_cut_at_quarters():
 def test_a_pixel_alone_stays_a_quadrilateral():
     codes = np.ones((5, 5))
     codes[2, 2] = 2
-    result = whole(make_map(codes), simplify=100)
+    result = whole(make_map(codes), simplify=5)
     assert result.area_m2.tolist() == [24, 1]
     # smoothed it loses four corners of 1/32, and eight of 1/256
     assert whole(make_map(codes), smooth=True).area_m2.tolist()[1] == 1 - 4 / 32 - 8 / 256
@@ -143,6 +144,13 @@ def test_tolerance_is_in_units_of_the_crs():
         for grid, tolerance in zip(grids, (15, 1.5), strict=True)
     )
     assert large.area_m2.to_numpy() == pytest.approx(100 * small.area_m2.to_numpy())
+
+
+def test_a_tolerance_of_another_unit_is_refused():
+    grid = GeoBox((20, 30), Affine(0.001, 0, 9, 0, -0.001, 50), "epsg:4326")
+    words = "simplification by 30 degree is more than the map, which is 0.03 degree"
+    with pytest.raises(InputError, match=words):
+        polygonize(make_map(np.ones((20, 30)), grid), simplify=30)
 
 
 @pytest.mark.parametrize("tolerance", [-1, float("nan"), float("inf")])

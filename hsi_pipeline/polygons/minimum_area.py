@@ -174,7 +174,7 @@ def apply_minimum_area(
     )
     for _ in in_order(_recode, recodings, executor):
         report.one_more()
-    new = class_map["class"].copy(data=da.from_zarr(str(scratch)))
+    new = class_map["class"].copy(data=da.from_zarr(zarr.open_array(scratch, mode="r")))
     return class_map.assign({"class": new}), found
 
 

@@ -115,7 +115,7 @@ def storing(dataset: xr.Dataset, path: Path, ledger: Path) -> da.Array:
 
 def _complete(ledger: Path) -> np.ndarray:
     """Tell which chunks are complete, bool (rows, columns of chunks)."""
-    complete = np.zeros(zarr.open_array(ledger, mode="r").shape, bool)
+    complete = np.zeros(zarr.open_array(Path(ledger), mode="r").shape, bool)
     for entry in _names_of_entries(ledger):
         complete[tuple(map(int, entry.split(".")))] = True
     return complete
@@ -176,13 +176,13 @@ def _told(pixels: da.Array, chunk: tuple[int, int], error: WindowError) -> str:
 
 def _list_failed(path: Path, failed: list[str]) -> None:
     """Write the attribute that lists failed chunks; none where none failed."""
-    group = zarr.open_group(path, mode="r+", use_consolidated=False)
+    group = zarr.open_group(Path(path), mode="r+", use_consolidated=False)
     if group.attrs.get(FAILED_CHUNKS, []) == failed:
         return
     group.attrs[FAILED_CHUNKS] = failed
     if not failed:
         del group.attrs[FAILED_CHUNKS]
-    zarr.consolidate_metadata(path, zarr_format=2)
+    zarr.consolidate_metadata(Path(path), zarr_format=2)
 
 
 def _store_chunk(
@@ -198,7 +198,7 @@ def _store_chunk(
     """
     blocks = [layer[0] if isinstance(layer, list) else layer for layer in layers]
     _store(place, dict(zip(names, blocks, strict=True)), Path(store))
-    done = zarr.open_array(ledger, mode="r+")
+    done = zarr.open_array(Path(ledger), mode="r+")
     done[place] = 1
     _flush(Path(ledger, done.metadata.encode_chunk_key(place)))
     return np.ones((1, 1), np.uint8)
@@ -206,7 +206,7 @@ def _store_chunk(
 
 def _store(place: tuple[int, int], layers: Mapping[str, np.ndarray], store: Path) -> None:
     """Store a chunk of every variable and have it on disk."""
-    group = zarr.open_group(store, mode="r+", use_consolidated=False)
+    group = zarr.open_group(Path(store), mode="r+", use_consolidated=False)
     for name, pixels in layers.items():
         array = group[name]
         assert isinstance(array, zarr.Array)  # made by create_store

@@ -14,6 +14,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
+from zarr.storage import LocalStore
 
 from hsi_pipeline.classes import scheme_to_attrs
 from hsi_pipeline.cube import grid_of
@@ -52,8 +53,14 @@ def create_store(dataset: xr.Dataset, path: Path, ledger: Path) -> None:
                 variable.attrs["_CRS"] = {"wkt": grid.crs.to_wkt()}
         stored[name] = variable
         encoding[str(name)] = {"chunks": variable.data.chunksize, **_number_format(str(name))}
+    # not the path: xarray takes a # in it for the end
     stored.to_zarr(
-        path, mode="w-", zarr_format=2, consolidated=True, encoding=encoding, compute=False
+        LocalStore(path),
+        mode="w-",
+        zarr_format=2,
+        consolidated=True,
+        encoding=encoding,
+        compute=False,
     )
     shape = stored["class"].data.numblocks
     zarr.create_array(
@@ -76,7 +83,10 @@ def open_store(
     """
     try:
         dataset = xr.open_dataset(
-            path, engine="zarr", chunks=None if raw else {}, mask_and_scale=not raw
+            LocalStore(path, read_only=True),  # type: ignore[arg-type]
+            engine="zarr",
+            chunks=None if raw else {},
+            mask_and_scale=not raw,
         )
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: not a Zarr store that can be read ({error})") from error
