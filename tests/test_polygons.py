@@ -16,8 +16,9 @@ from shapely.geometry import Polygon, shape
 from hsi_pipeline.cube import pixel_grid
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.polygons import FIELDS, polygonize
-from hsi_pipeline.polygons.chunks import chunk_windows, outline_chunk, source_of
+from hsi_pipeline.polygons.chunks import outline_chunk
 from hsi_pipeline.polygons.joining import OpenRegions
+from hsi_pipeline.polygons.windows import chunk_windows, source_of
 
 # odc-geo multiplies affines in the way that affine 3 is about to retire
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")

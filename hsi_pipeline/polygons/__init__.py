@@ -22,19 +22,13 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS
 
 from hsi_pipeline.errors import InputError
-from hsi_pipeline.polygons.chunks import (
-    CHUNK,
-    Source,
-    chunk_windows,
-    in_order,
-    outline_chunk,
-    source_of,
-)
-from hsi_pipeline.polygons.chunks import check_cutting as check_cutting
+from hsi_pipeline.polygons.chunks import outline_chunk
 from hsi_pipeline.polygons.joining import OpenRegions
 from hsi_pipeline.polygons.simplifying import PARTS, Simplification
 from hsi_pipeline.polygons.table import FIELDS as FIELDS
 from hsi_pipeline.polygons.table import Ready, Table
+from hsi_pipeline.polygons.windows import CHUNK, Source, chunk_windows, in_order, source_of
+from hsi_pipeline.polygons.windows import check_cutting as check_cutting
 
 _BATCH = 20_000  # polygons
 
