@@ -316,14 +316,29 @@ def test_layers_of_one_stem_share_their_style(tmp_path):
 @pytest.mark.parametrize("name", ["map.tif", "map.TIF", "map.img"])
 def test_a_style_never_takes_the_place_of_one_of_another_kind(tmp_path, overwrite, name):
     (tmp_path / name).touch()
-    check_target(tmp_path / "map.gpkg", overwrite=overwrite)  # a raster without style
+    check_target(tmp_path / "map.fgb", overwrite=overwrite)  # a raster without style
     (tmp_path / "map.qml").write_text(raster_qml(SCHEME))
     with pytest.raises(InputError, match=rf"map\.qml is the style of {name}.*another stem"):
-        check_target(tmp_path / "map.gpkg", overwrite=overwrite)
+        check_target(tmp_path / "map.fgb", overwrite=overwrite)
     write_polygons([make_polygons()], tmp_path / "other.fgb", LAYER)
     with pytest.raises(InputError, match=r"other\.qml is the style of other\.fgb"):
         check_target(tmp_path / "other.tif", overwrite=overwrite)
     check_target(tmp_path / "other.zarr")  # which has no file of that name
+
+
+@pytest.mark.parametrize("style", [None, "qml"])
+def test_a_geopackage_beside_a_raster_of_its_stem_keeps_its_style_to_itself(tmp_path, style):
+    (tmp_path / "map.tif").touch()
+    if style:
+        (tmp_path / "map.qml").write_text(raster_qml(SCHEME))
+    before = listing(tmp_path)
+    files = write_polygons([make_polygons()], tmp_path / "map.gpkg", LAYER)
+    assert files == [tmp_path / "map.gpkg"]
+    assert listing(tmp_path) == sorted([*before, "map.gpkg"])
+    if style:
+        assert (tmp_path / "map.qml").read_text() == raster_qml(SCHEME)
+    with closing(sqlite3.connect(tmp_path / "map.gpkg")) as database:
+        assert database.execute("SELECT count(*) FROM layer_styles").fetchone() == (1,)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

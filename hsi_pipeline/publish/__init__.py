@@ -128,6 +128,7 @@ def write_class_map(
             return [path]
         with staged(path) as target:
             convert(work.store, target)
+            _check_new_styles(target.parent, path)
             names = [file.name for file in _main_first(target)]
     return [path.parent / name for name in names]
 
@@ -160,6 +161,7 @@ def write_polygons(
     check_target(path, overwrite=overwrite, suffixes=POLYGON_WRITERS)
     with staged(path) as target:
         POLYGON_WRITERS[path.suffix.lower()](batches, target, layer)
+        _check_new_styles(target.parent, path)
         names = [file.name for file in _main_first(target)]
     return [path.parent / name for name in names]
 
@@ -242,7 +244,6 @@ def staged(path: Path) -> Iterator[Path]:
     try:
         yield folder / path.name
         written = _main_first(folder / path.name)
-        _check_new_styles(written, path)
         for file in reversed(written[1:]):
             os.replace(file, path.parent / file.name)
         for file in _siblings(path):  # of an older target, not of this one
@@ -281,7 +282,7 @@ def _check_styles(path: Path) -> None:
         InputError: Names both files.
     """
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES or suffix == ".zarr" or not (others := _namesakes(path)):
+    if suffix not in SUFFIXES or suffix in (".zarr", ".gpkg") or not (others := _namesakes(path)):
         return
     for style in (path.with_suffix(end) for end in _STYLES):
         if not style.exists():
@@ -295,20 +296,26 @@ def _check_styles(path: Path) -> None:
             )
 
 
-def _check_new_styles(new: list[Path], path: Path) -> None:
+def _check_new_styles(folder: Path, path: Path) -> None:
     """Refuse to replace a style that other files have too by a different one.
+
+    A GeoPackage, which has its style inside, goes without one beside it then.
 
     Raises:
         InputError: Names both files.
     """
     others = _namesakes(path)
-    for style in new:
-        old = path.parent / style.name
-        if style.suffix in _STYLES and others and old.exists():
-            if old.read_bytes() == style.read_bytes():
-                continue
+    for end in _STYLES:
+        new, old = folder / f"{path.stem}{end}", path.with_suffix(end)
+        if not others or not new.exists():
+            continue
+        rasters = [other for other in others if other.suffix.lower() not in POLYGON_WRITERS]
+        differs = old.exists() and old.read_bytes() != new.read_bytes()
+        if path.suffix.lower() == ".gpkg" and (differs or rasters):
+            new.unlink()
+        elif differs:
             raise InputError(
-                f"{style.name} is the style of {others[0].name} too, and that of {path.name} is "
+                f"{old.name} is the style of {others[0].name} too, and that of {path.name} is "
                 "another one; give it another stem"
             )
 
