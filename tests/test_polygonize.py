@@ -210,6 +210,14 @@ def test_a_program_that_is_ended_leaves_nothing(class_map, tmp_path):
     assert listing(tmp_path) == []
 
 
+def test_polygons_fit_together_in_geojson_too(cli, class_map, tmp_path, grid):
+    assert cli("polygonize", class_map, "--out", tmp_path / "a.geojson")[0] == 0
+    frame = read(tmp_path / "a.geojson")
+    assert shapely.coverage_is_valid(frame.geometry.to_numpy())
+    assert frame["area_m2"].sum() == (classes() > 0).sum() * 900
+    np.testing.assert_array_equal(burn(frame.to_crs(32633), (SIDE, SIDE), grid), classes())
+
+
 def test_8_connected_polygons_are_multipolygons(cli, class_map, tmp_path, grid):
     out = tmp_path / "eight.gpkg"
     assert cli("polygonize", class_map, "--out", out, "--connectivity", 8)[0] == 0

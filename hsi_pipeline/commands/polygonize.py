@@ -123,10 +123,13 @@ def polygonize(
                 _report_parcels(report, terminal)
                 batches: Iterable[gpd.GeoDataFrame] = [frame]
             else:
+                # sides that GeoJSON takes to WGS 84 bend by their vertices
+                bends = not is_database(out) and Path(out).suffix == ".geojson"
                 batches = outline(
                     dataset, connectivity=connectivity, simplify=simplify, smooth=smooth,
+                    nodes=bends,
                     # lines are simplified in chunks of one size, whatever is read at a time
-                    chunk=None if simplify or smooth else chunk,
+                    chunk=None if simplify or smooth or bends else chunk,
                     executor=executor, progress=progress,
                 )  # fmt: skip
             counted = _Counted(batches, min_area)

@@ -40,6 +40,7 @@ def polygonize(
     chunk: int | None = None,
     simplify: float = 0.0,
     smooth: bool = False,
+    nodes: bool = False,
     executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[gpd.GeoDataFrame]:
@@ -56,6 +57,8 @@ def polygonize(
             with its neighbours is no larger than the square of this. Neighbours still fit together,
             without gaps and overlaps. Vertices on the edges of chunks stay.
         smooth: Cut corners, where no lines would cross. Those on the edges of chunks stay.
+        nodes: Add vertices where others meet a side, so that neighbours share whole sides, as they
+            do when simplified: they fit together in any other CRS too.
         executor: Where chunks are read and outlined, such as that of a Dask client; None: threads
             of this process.
         progress: Called with the number of chunks done and of all.
@@ -79,7 +82,7 @@ def polygonize(
     table = Table(class_map, pixel_areas=not (simplify or smooth))
     _check_size(simplify, table.grid)
     how = None
-    if simplify or smooth:
+    if simplify or smooth or nodes:
         how = Simplification(simplify**2 / abs(table.grid.transform.determinant), smooth)
     return _stream(
         source_of(class_map), table, connectivity, chunk or CHUNK, how, executor, progress
