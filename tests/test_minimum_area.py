@@ -196,6 +196,7 @@ def test_progress_counts_both_passes():
     [
         (-1, {}, "minimum area is -1 m2, expected 0 or more"),
         (float("nan"), {}, "minimum area is nan"),
+        (float("inf"), {}, "minimum area is inf"),
         (1, {"join": "size"}, "join by border or probability, not by 'size'"),
         (1, {"chunk": 0}, "chunk size is 0 pixels, expected 1 or more"),
         (1, {"connectivity": 5}, "connectivity is 4 or 8, not 5"),

@@ -187,10 +187,8 @@ def test_no_more_is_held_than_reaches_into_chunks_to_come():
     regions = OpenRegions(24, 4, UTM)
     held = []
     for rows, columns in chunk_windows(codes.shape, 10):
-        if columns.start == 0 and rows.start:
-            regions.start_row()
         result = outline_chunk(source.window(rows, columns), UTM, 4, None)
-        regions.add(result.pieces, columns.start)
+        regions.add(result.pieces, columns)
         held.append(len(regions))
     assert max(held[len(held) // 2 :]) <= max(held[: len(held) // 2]) + 24  # the long one's pieces
     assert held[-1] == 0

@@ -1,7 +1,6 @@
 """Class maps and polygons on disk: read back, by other programs too, and never half written."""
 
 import itertools
-import json
 import os
 import shutil
 import threading
@@ -28,6 +27,7 @@ from hsi_pipeline.publish import (
     open_class_map,
     write_class_map,
 )
+from hsi_pipeline.publish.stac import write_stac_item
 
 # odc-geo multiplies affines in the way that affine 3 is about to retire
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -402,11 +402,11 @@ def test_names_that_repeat_get_their_codes(tmp_path):
 
 
 def test_a_file_without_bands_is_refused(tmp_path):
-    (tmp_path / "none.json").write_text(json.dumps({
-        "type": "FeatureCollection", "features": []
-    }))  # fmt: skip
-    with pytest.raises(InputError):
-        open_class_map(tmp_path / "none.json")
+    write_class_map(make_map(), tmp_path / "map.tif")
+    products = {"class": tmp_path / "map.tif", "confidence": tmp_path / "map_confidence.tif"}
+    write_stac_item(tmp_path / "item.json", open_class_map(tmp_path / "map.tif"), products)
+    with pytest.raises(InputError, match="this raster 0 bands; name one of its subdatasets"):
+        open_class_map(tmp_path / "item.json")
 
 
 def test_an_empty_raster_of_another_program_opens(tmp_path):

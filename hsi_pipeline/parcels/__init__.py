@@ -25,7 +25,6 @@ from hsi_pipeline.parcels.coverage import (
     CoveredPixels,
     bounds_in,
     covered_pixels,
-    crs_of,
     repair,
     to_pixels,
     windows,
@@ -122,7 +121,7 @@ def _checked_crs(parcels: gpd.GeoDataFrame, grid: GeoBox) -> CRS | None:
     # GeoPackage stores "no CRS" as an engineering CRS named "Undefined Cartesian SRS".
     if crs is not None and crs.is_engineering:
         crs = None
-    home = crs_of(grid)
+    home = Measure(grid).crs
     if crs is None and home is not None:
         raise InputError(
             f"the parcels have no CRS but the map has {home.name}; assign the parcels their CRS "

@@ -18,6 +18,7 @@ from exactextract.raster import NumPyRasterSource
 from odc.geo.geobox import GeoBox
 from pyproj import CRS, Transformer
 
+from hsi_pipeline.areas import Measure
 from hsi_pipeline.errors import InputError
 
 AREAS = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
@@ -48,18 +49,13 @@ class CoveredPixels:
     """Part of the pixel that is covered, 0 to 1, to the precision of float32."""
 
 
-def crs_of(grid: GeoBox) -> CRS | None:
-    """Return the CRS of a grid, None where it has none."""
-    return None if grid.crs is None else CRS(grid.crs.to_wkt())
-
-
 def bounds_in(grid: GeoBox, crs: CRS | None) -> tuple[float, ...]:
     """Return left, bottom, right, top of a grid in a CRS; right > 180 across the date line.
 
     Raises:
         InputError: The CRS has no coordinates where the grid lies.
     """
-    home, bounds = crs_of(grid), tuple(grid.boundingbox.bbox)
+    home, bounds = Measure(grid).crs, tuple(grid.boundingbox.bbox)
     if home is None or crs is None or _same(home, crs):
         return bounds
     to_crs = Transformer.from_crs(home, crs, always_xy=True)
@@ -88,7 +84,7 @@ def to_pixels(polygons: np.ndarray, crs: CRS | None, grid: GeoBox) -> tuple[np.n
         The polygons with x = column and y = -row, from the upper left corner of the grid, and the
         part of the area of each that was not cut off, NaN where there is no polygon.
     """
-    home = crs_of(grid)
+    home = Measure(grid).crs
     near = placed = polygons
     if home is not None and crs is not None and not _same(home, crs):
         left, bottom, right, top = bounds = bounds_in(grid, crs)

@@ -138,11 +138,9 @@ def _stream(
     jobs = ((source.window(*window), transform, connectivity, how) for window in windows)
     ready = Ready(table)
     for done, result in enumerate(in_order(outline_chunk, jobs, executor), start=1):
-        rows, columns = windows[done - 1]
-        if columns.start == 0 and rows.start > 0:
-            regions.start_row()
+        _, columns = windows[done - 1]
         ready.add(result.geometry, result.totals)
-        joined = regions.add(result.pieces, columns.start)
+        joined = regions.add(result.pieces, columns)
         if joined is not None:
             ready.add(*joined)
         if progress is not None:

@@ -23,7 +23,7 @@ from hsi_pipeline.polygons.regions import (
     label,
     sum_shares,
 )
-from hsi_pipeline.polygons.windows import Window
+from hsi_pipeline.polygons.windows import Frontier, Window
 
 _PARTS = 2**20
 
@@ -159,18 +159,14 @@ class Gathered:
 
     def __init__(self, width: int, connectivity: int) -> None:
         """Begin with none, for a raster of so many columns."""
-        self._corners = connectivity == 8
+        self._frontier = Frontier(width, connectivity)
         self._starts = [1]
         self._parts: list[Survey] = []
         self._links: list[np.ndarray] = []
         self._sides: list[np.ndarray] = []
-        self._above, self._below = (np.zeros((2, width + 2), np.int64) for _ in range(2))
-        self._left = np.zeros((2, 0), np.int64)
 
-    def add(self, survey: Survey, rows: slice, columns: slice) -> None:
+    def add(self, survey: Survey, columns: slice) -> None:
         """Add the next chunk; chunks come row by row."""
-        if columns.start == 0:
-            self._above, self._below = self._below, np.zeros_like(self._above)
         offset = self._starts[-1] - 1  # labels count from 1
         edges = {
             name: np.stack((np.where(labels > 0, labels + offset, 0), codes))
@@ -178,17 +174,8 @@ class Gathered:
         }
         self._links.append(survey.corners + offset)
         self._sides.append(survey.sides + np.array([offset, offset, 0, 0]))
-        for shift in (0, -1, 1) if self._corners else (0,):
-            part = slice(columns.start + 1 + shift, columns.stop + 1 + shift)
-            self._face(self._above[:, part], edges["top"], None if shift else 0)
-        if columns.start > 0:
-            height = rows.stop - rows.start
-            for shift in (0, -1, 1) if self._corners else (0,):
-                own = slice(max(shift, 0), height + min(shift, 0))
-                others = slice(max(-shift, 0), height + min(-shift, 0))
-                self._face(self._left[:, others], edges["left"][:, own], None if shift else 1)
-        self._below[:, columns.start + 1 : columns.stop + 1] = edges["bottom"]
-        self._left = edges["right"]
+        for own, others, way in self._frontier.meet(edges, columns):
+            self._face(own, others, way)
         self._starts.append(self._starts[-1] + len(survey.codes) - 1)
         # the edges are done with, and the borders stand elsewhere
         self._parts.append(survey._replace(edges={}, sides=survey.sides[:0]))

@@ -55,9 +55,9 @@ class Pieces(NamedTuple):
     groups: np.ndarray
     """int64: first piece that each hangs together with within the chunk, corners included."""
     outlines: Outlines
-    edges: dict[str, np.ndarray]
-    """Number of the piece of each pixel at the "top", "bottom", "left" and "right" edge, 0 where
-    there is none, and the codes there as "top_codes" and so on."""
+    edges: dict[str, tuple[np.ndarray, np.ndarray]]
+    """Number of the piece of each pixel, 0 where there is none, and the codes, at the "top",
+    "bottom", "left" and "right" edge."""
 
 
 class ChunkResult(NamedTuple):
@@ -149,8 +149,7 @@ def _pieces(
     for name, where in (
         ("top", np.s_[0]), ("bottom", np.s_[-1]), ("left", np.s_[:, 0]), ("right", np.s_[:, -1])
     ):  # fmt: skip
-        edges[name] = numbers[labels[where]]
-        edges[f"{name}_codes"] = codes[where].copy()
+        edges[name] = numbers[labels[where]], codes[where].copy()
     return Pieces(
         totals.of(kept), links[kept], numbers[groups[kept]],
         outlines._replace(rings=rings, chains=chains), edges,

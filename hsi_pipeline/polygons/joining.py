@@ -11,6 +11,7 @@ from affine import Affine
 
 from hsi_pipeline.polygons.chunks import Pieces, Totals, assemble
 from hsi_pipeline.polygons.outlines import Lines, part_ring
+from hsi_pipeline.polygons.windows import Frontier
 
 
 @dataclass
@@ -45,40 +46,30 @@ class OpenRegions:
 
     def __init__(self, width: int, connectivity: int, transform: Affine) -> None:
         """Begin with none, for a raster of so many columns."""
-        self._corners = connectivity == 8
         self._transform = transform
         self._count = 0
         self._regions: dict[int, _Region] = {}  # by piece; a region stands under each of its own
         self._joined: dict[int, int] = {}  # piece -> another one that touches it by a side
-        # the last row of pixels above and of the present row of chunks; one more at either end
-        self._above, self._below = _Row.empty(width), _Row.empty(width)
-        self._left: tuple[np.ndarray, np.ndarray] | None = None
+        self._frontier = Frontier(width, connectivity)
 
     def __len__(self) -> int:
         """Return how many pieces of regions are held."""
         return len(self._regions)
 
-    def start_row(self) -> None:
-        """Begin a new row of chunks."""
-        self._above, self._below = self._below, _Row.empty(len(self._below.pieces) - 2)
-        self._left = None
-
-    def add(self, pieces: Pieces, column: int) -> tuple[np.ndarray, Totals] | None:
-        """Add the pieces of the next chunk, which begins at a column.
+    def add(self, pieces: Pieces, columns: slice) -> tuple[np.ndarray, Totals] | None:
+        """Add the pieces of the next chunk; chunks come row by row.
 
         Returns:
             Polygons of the regions that are complete by that, and their totals; None if no one is.
         """
         numbers = self._enter(pieces)
         edges = {
-            name: numbers[values] if "codes" not in name else values
-            for name, values in pieces.edges.items()
+            name: np.stack((numbers[of_pixels], codes))
+            for name, (of_pixels, codes) in pieces.edges.items()
         }
-        touched = set(self._join(edges, column))
-        width = len(edges["top"])
-        self._below.pieces[column + 1 : column + 1 + width] = edges["bottom"]
-        self._below.codes[column + 1 : column + 1 + width] = edges["bottom_codes"]
-        self._left = edges["right"], edges["right_codes"]
+        touched: set[int] = set()
+        for own, others, way in self._frontier.meet(edges, columns):
+            touched.update(self._join_along(own, others, by_side=way is not None))
         complete = {id(region): region for region in (self._regions[p] for p in touched)
                     if region.links == 0}  # fmt: skip
         return self._finish(list(complete.values())) if complete else None
@@ -112,28 +103,7 @@ class OpenRegions:
             self._unite(int(numbers[other + 1]), int(numbers[pieces.groups[other]]))
         return numbers
 
-    def _join(self, edges: dict[str, np.ndarray], column: int) -> Iterator[int]:
-        """Join pieces of the new chunk with those that they touch; yield some of each region."""
-        width, height = len(edges["top"]), len(edges["left"])
-        top = edges["top"], edges["top_codes"]
-        for shift in (0, -1, 1) if self._corners else (0,):
-            part = slice(column + 1 + shift, column + 1 + shift + width)
-            above = self._above.pieces[part], self._above.codes[part]
-            yield from self._join_along(top, above, by_side=shift == 0)
-        if self._left is not None:
-            own = edges["left"], edges["left_codes"]
-            for shift in (0, -1, 1) if self._corners else (0,):
-                rows = slice(max(shift, 0), height + min(shift, 0))
-                others = slice(max(-shift, 0), height + min(-shift, 0))
-                yield from self._join_along(
-                    tuple(values[rows] for values in own),
-                    tuple(values[others] for values in self._left),
-                    by_side=shift == 0,
-                )
-
-    def _join_along(
-        self, own: tuple[np.ndarray, ...], other: tuple[np.ndarray, ...], *, by_side: bool
-    ) -> Iterator[int]:
+    def _join_along(self, own: np.ndarray, other: np.ndarray, *, by_side: bool) -> Iterator[int]:
         """Join the pieces of pixels that face each other and have one code."""
         facing = (own[1] == other[1]) & (own[1] != 0)
         if not facing.any():
@@ -196,18 +166,6 @@ class OpenRegions:
             np.array([region.minimum for region in regions], np.float32),
         )
         return geometry, totals
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A row of pixels across the raster, with one more at either end."""
-
-    pieces: np.ndarray
-    codes: np.ndarray
-
-    @classmethod
-    def empty(cls, width: int) -> _Row:
-        return cls(np.zeros(width + 2, np.int64), np.zeros(width + 2, np.uint8))
 
 
 def _link(region: _Region) -> Iterator[tuple[int, np.ndarray]]:

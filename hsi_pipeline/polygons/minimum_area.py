@@ -7,6 +7,7 @@ the region (benchmarks/polygons), not by the pixel.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -114,7 +115,7 @@ def apply_minimum_area(
     jobs = ((source.window(*window), steps, connectivity) for window in windows)
     gathered = Gathered(source.codes.shape[1], connectivity)
     for window, survey in zip(windows, in_order(survey_chunk, jobs, executor), strict=True):
-        gathered.add(survey, *window)
+        gathered.add(survey, window[1])
         report.one_more()
     regions, region_of, borders_of = gathered.regions(side_lengths(grid))
     categories = scheme_from_attrs(class_map["class"].attrs).index_of_code
@@ -148,7 +149,7 @@ def check_minimum_area(min_area_m2: float, join: str) -> None:
     Raises:
         InputError: Says which.
     """
-    if not min_area_m2 >= 0:
+    if not 0 <= min_area_m2 < math.inf:
         raise InputError(f"the minimum area is {min_area_m2} m2, expected 0 or more")
     if join not in get_args(Join):
         raise InputError(f"small regions join by {' or '.join(get_args(Join))}, not by {join!r}")

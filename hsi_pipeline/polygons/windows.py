@@ -144,3 +144,42 @@ def in_order(
             future.cancel()
         if own is not None:
             own.shutdown()
+
+
+class Frontier:
+    """What chunks still to come will touch: pixels at the lower and right edges of those done."""
+
+    def __init__(self, width: int, connectivity: int) -> None:
+        """Begin at the top of a raster of so many columns."""
+        self._shifts = (0, -1, 1) if connectivity == 8 else (0,)
+        # the row above and that below the present row of chunks; one pixel more at either end
+        self._above, self._below = (np.zeros((2, width + 2), np.int64) for _ in range(2))
+        self._left = np.zeros((2, 0), np.int64)
+
+    def meet(
+        self, edges: dict[str, np.ndarray], columns: slice
+    ) -> list[tuple[np.ndarray, np.ndarray, int | None]]:
+        """Return the pixels of the next chunk, row by row of chunks, and those that they face.
+
+        Args:
+            edges: Numbers and codes (2, pixel) at the "top", "bottom", "left" and "right" edge.
+            columns: Columns of the chunk.
+
+        Returns:
+            Numbers and codes (2, pixel) of its own and of the others, and how they face: 0 by
+            sides along rows, 1 by sides along columns, None at corners.
+        """
+        if columns.start == 0:
+            self._above, self._below = self._below, np.zeros_like(self._above)
+        facing: list[tuple[np.ndarray, np.ndarray, int | None]] = []
+        for shift in self._shifts:
+            part = slice(columns.start + 1 + shift, columns.stop + 1 + shift)
+            facing.append((edges["top"], self._above[:, part], None if shift else 0))
+        height = edges["left"].shape[1]
+        for shift in self._shifts if columns.start > 0 else ():
+            own = slice(max(shift, 0), height + min(shift, 0))
+            others = slice(max(-shift, 0), height + min(-shift, 0))
+            facing.append((edges["left"][:, own], self._left[:, others], None if shift else 1))
+        self._below[:, columns.start + 1 : columns.stop + 1] = edges["bottom"]
+        self._left = edges["right"]
+        return facing
