@@ -7,6 +7,7 @@ a new one is a file in this folder and an entry in `READERS`.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
 from types import ModuleType
@@ -17,24 +18,40 @@ import xarray as xr
 from dask.base import tokenize
 
 from hsi_pipeline.cube import make_cube
+from hsi_pipeline.errors import InputError
 from hsi_pipeline.scene import arrays, envi, geotiff
 from hsi_pipeline.scene.files import file_stamp
+from hsi_pipeline.scene.quality import (
+    MaskedPixels,
+    QualityPlane,
+    bit,
+    flags_of_mask,
+    mask_value,
+)
 from hsi_pipeline.scene.source import SceneSource
 
 READERS: tuple[ModuleType, ...] = (arrays, envi, geotiff)
 """Asked in this order; the last one takes what no other recognises."""
 
+# What parsers raise over files that are damaged in ways that no reader thought of.
+_SURPRISES = (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError,
+              ArithmeticError, RuntimeError, MemoryError, RecursionError)  # fmt: skip
 _CHUNK_BYTES = 64 * 2**20
 _LARGEST_CHUNK_BYTES = 256 * 2**20
 
 
-def open_source(path: str | PathLike[str], *, pixel_coordinates: bool = False) -> SceneSource:
+def open_source(
+    path: str | PathLike[str], *, pixel_coordinates: bool = False, mask: str = "none"
+) -> SceneSource:
     """Open a scene file with the reader that recognises it.
 
     Args:
-        path: Scene file, or an address that GDAL can follow.
+        path: Scene file, a product's folder or archive, or an address of any of these.
         pixel_coordinates: Permits a scene without georeference, in pixel coordinates. One that
             has a georeference keeps it.
+        mask: Which flags of the product's quality layers become nodata: a name of
+            `quality.MASKS`, or flags with commas between. Flags that the product does not have
+            mask nothing.
 
     Returns:
         The scene's source; pixels are not read.
@@ -43,12 +60,33 @@ def open_source(path: str | PathLike[str], *, pixel_coordinates: bool = False) -
         InputError: The file is missing or not a scene, or has no georeference.
     """
     text = fspath(path)
-    reader = next(reader for reader in READERS if reader.recognises(text))
-    source: SceneSource = reader.open_source(text, pixel_coordinates=pixel_coordinates)
-    return source
+    flags = flags_of_mask(mask)
+    try:
+        reader = next(reader for reader in READERS if reader.recognises(text))
+        source: SceneSource = reader.open_source(text, pixel_coordinates=pixel_coordinates)
+    except InputError:
+        raise
+    except _SURPRISES as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{text} cannot be understood, it is damaged ({said})") from error
+    return _masked(source, flags)
 
 
-def open_scene(path: str | PathLike[str], *, pixel_coordinates: bool = False) -> xr.DataArray:
+def _masked(source: SceneSource, flags: tuple[str, ...]) -> SceneSource:
+    """Return a scene with the pixels of some flags as nodata."""
+    quality = source.quality
+    known = [name for name in flags if quality is not None and name in quality.flags]
+    if quality is None or not known:
+        return source
+    nodata = mask_value(source.pixels.dtype, source.nodata)
+    pixels = MaskedPixels(source.pixels, quality, sum(map(bit, known)), nodata)
+    attrs = {**source.attrs, "mask": ", ".join(known)}
+    return replace(source, pixels=pixels, nodata=nodata, attrs=attrs)
+
+
+def open_scene(
+    path: str | PathLike[str], *, pixel_coordinates: bool = False, mask: str = "none"
+) -> xr.DataArray:
     """Open a scene file as a lazy cube.
 
     Chunks hold all bands and whole blocks of the file, so that no block is decoded twice. The
@@ -57,22 +95,30 @@ def open_scene(path: str | PathLike[str], *, pixel_coordinates: bool = False) ->
     Args:
         path: As for `open_source`.
         pixel_coordinates: As for `open_source`.
+        mask: As for `open_source`.
 
     Returns:
-        The cube; see `hsi_pipeline.cube`. Errors while reading pixels are `InputError`, too.
+        The cube; see `hsi_pipeline.cube`. Errors while reading pixels are `InputError`, too. A
+        product's quality layers are its coordinate `quality`, uint16 bits (y, x).
 
     Raises:
         InputError: As `open_source`.
     """
-    source = open_source(path, pixel_coordinates=pixel_coordinates)
+    return cube_of(open_source(path, pixel_coordinates=pixel_coordinates, mask=mask))
+
+
+def cube_of(source: SceneSource) -> xr.DataArray:
+    """Return the lazy cube of an open scene; see `open_scene`."""
+    chunks = chunks_of(source)
+    stamp = tokenize(file_stamp(source.path), source.attrs.get("mask"))
     pixels = da.from_array(
         source.pixels,
-        chunks=chunks_of(source),
-        name=f"scene-{tokenize(file_stamp(source.path))}",
+        chunks=chunks,
+        name=f"scene-{stamp}",
         asarray=False,
         meta=np.empty((0, 0, 0), source.pixels.dtype),
     )
-    return make_cube(
+    cube = make_cube(
         pixels,
         source.grid,
         wavelengths=source.wavelengths,
@@ -83,6 +129,21 @@ def open_scene(path: str | PathLike[str], *, pixel_coordinates: bool = False) ->
         nodata=source.nodata,
         attrs={**source.attrs, "source": Path(source.path).name},
     )
+    if source.quality is not None:
+        bits = da.from_array(
+            QualityPlane(source.quality),
+            chunks=chunks[1:],
+            name=f"quality-{stamp}",
+            asarray=False,
+            meta=np.empty((0, 0), np.uint16),
+        )
+        meaning = {
+            "long_name": "quality flags",
+            "flag_masks": [bit(name) for name in source.quality.flags],
+            "flag_meanings": " ".join(source.quality.flags),
+        }
+        cube = cube.assign_coords(quality=(("y", "x"), bits, meaning))
+    return cube
 
 
 def chunks_of(source: SceneSource) -> tuple[int, int, int]:

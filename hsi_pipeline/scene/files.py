@@ -39,4 +39,9 @@ def file_stamp(path: str) -> str:
     if is_remote(path):
         return path
     status = Path(path).stat()
-    return f"{os.path.abspath(path)}:{status.st_mtime_ns}:{status.st_size}"
+    newest, size = status.st_mtime_ns, status.st_size
+    if os.path.isdir(path):  # a product's folder: its own time says nothing of what is in it
+        for entry in os.scandir(path):
+            inside = entry.stat()
+            newest, size = max(newest, inside.st_mtime_ns), size + inside.st_size
+    return f"{os.path.abspath(path)}:{newest}:{size}"

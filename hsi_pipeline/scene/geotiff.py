@@ -22,6 +22,7 @@ from hsi_pipeline.scene.band_table import good_bands, wavelengths_from_tags
 from hsi_pipeline.scene.files import check_file, file_stamp, full_path
 from hsi_pipeline.scene.raster import check_pixel_type, open_raster, raster_grid
 from hsi_pipeline.scene.source import SceneSource
+from hsi_pipeline.scene.windows import Key, read_key
 from hsi_pipeline.wavelengths import Wavelengths
 
 _ACQUIRED_TAGS = ("start_time", "acquisition_time")
@@ -97,7 +98,7 @@ class GdalPixels:
         """Return 3."""
         return len(self.shape)
 
-    def __getitem__(self, key: tuple[slice | int, ...]) -> np.ndarray:
+    def __getitem__(self, key: Key) -> np.ndarray:
         """Read a window.
 
         Args:
@@ -111,19 +112,12 @@ class GdalPixels:
             InputError: GDAL cannot read the window: the file is damaged or cut off, or its
                 server failed.
         """
-        ranges = [_range(part, size) for part, size in zip(key, self.shape, strict=True)]
-        thin = tuple(slice(None, None, r.step) for r in ranges[1:])
-        if all(ranges):
-            bands, rows, columns = ranges
-            pixels = self._read([band + 1 for band in bands], rows, columns)[:, *thin]
-        else:
-            pixels = np.empty([len(r) for r in ranges], self.dtype)
-        return pixels[tuple(slice(None) if isinstance(part, slice) else 0 for part in key)]
+        return read_key(key, self.shape, self.dtype, self._read)
 
-    def _read(self, indexes: list[int], rows: range, columns: range) -> np.ndarray:
-        """Read the rectangle around some rows and columns."""
-        top, left = min(rows), min(columns)
-        window = Window(left, top, max(columns) - left + 1, max(rows) - top + 1)
+    def _read(self, bands: list[int], rows: slice, columns: slice) -> np.ndarray:
+        """Read a rectangle."""
+        window = Window.from_slices(rows, columns)
+        indexes = [band + 1 for band in bands]
         try:
             raster = _handle(self.path, self.stamp, os.getpid(), threading.get_ident())
             return raster.read(indexes=indexes, window=window)
@@ -132,10 +126,6 @@ class GdalPixels:
                 f"{self.path}: pixels cannot be read, the file is damaged or incomplete "
                 f"({error.__cause__ or error})"
             ) from error
-
-
-def _range(part: slice | int, size: int) -> range:
-    return range(size)[part] if isinstance(part, slice) else range(part, part + 1)
 
 
 @lru_cache(maxsize=128)  # of few per thread, so that an archive does not use up the open files

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from odc.geo.geobox import GeoBox
 
 from hsi_pipeline.wavelengths import Wavelengths
+
+if TYPE_CHECKING:
+    from hsi_pipeline.scene.quality import QualityBits
 
 
 class Pixels(Protocol):
@@ -60,4 +63,8 @@ class SceneSource:
     nodata: float | None = None
     """Digital number of invalid pixels."""
     attrs: Mapping[str, Any] = field(default_factory=dict)
-    """Free strings and numbers, among them `scene_id` and, where known, `acquired`."""
+    """Free strings and numbers: `scene_id` and, where known, `acquired` (ISO 8601, UTC), `sensor`,
+    `level`, `quantity` ("reflectance" or "radiance"), `cloud_share` (0 to 1, as the product says)
+    and `advice`, a line for a layout that is slow by nature."""
+    quality: QualityBits | None = None
+    """Flags of the pixels, where the product has any."""
