@@ -73,10 +73,21 @@ class Labels(_Section):
     where: str | None = None
 
 
+class Also(_Section):
+    """A further scene to learn from."""
+
+    scene: _Address
+    labels: _Address | None = None
+    """Its labels; none: those of the first scene, where one file holds both."""
+
+
 class Train(_Section):
     """How to train; as the options of `train`."""
 
     labels: Labels
+    also: list[Also] = Field(default_factory=list)
+    wavelengths: str | None = None
+    band_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     model: str = "hyperloopnet-fusion"
     settings: dict[str, Any] = Field(default_factory=dict)
     epochs: Annotated[int, Field(ge=1)] | None = None
@@ -103,6 +114,8 @@ class Classify(_Section):
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     probabilities: bool = False
     tolerance_nm: _NotNegative | None = None
+    resampling: Literal["auto", "nearest", "linear", "gaussian"] = "auto"
+    fill_missing: Literal["error", "interpolate", "mean"] = "error"
     skip_failed: bool = False
 
 
@@ -133,6 +146,8 @@ class Workflow(_Section):
     """Folder of the results; made if missing."""
     model: _Path | None = None
     """A trained model, instead of the section `train`."""
+    mask: str = "default"
+    """Flags of the product's quality layers that become nodata."""
     pixel_coordinates: bool = False
     device: str = "auto"
     train: Annotated[Train | None, BeforeValidator(_filled)] = None

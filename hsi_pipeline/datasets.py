@@ -26,14 +26,17 @@ from hsi_pipeline.classes import UNLABELLED, ClassScheme
 from hsi_pipeline.cube import valid_pixels
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.plots import plot_sample
+from hsi_pipeline.resampling import SpectralOperator, resample
 from hsi_pipeline.samplers import window_query
 from hsi_pipeline.scene import open_source
 from hsi_pipeline.scene.block_cache import cached
+from hsi_pipeline.scene.resampled import resampled
 from hsi_pipeline.scene.source import SceneSource
-from hsi_pipeline.wavelengths import match_bands
+from hsi_pipeline.wavelengths import Wavelengths
 
 Sample = dict[str, Any]
 Transform = Callable[[Sample], Sample]
+Scene = str | os.PathLike[str] | SceneSource
 _RGB_NM = (650.0, 560.0, 470.0)
 
 
@@ -185,36 +188,55 @@ class HyperspectralDataset(PixelDataset):
 
     def __init__(
         self,
-        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        paths: Scene | Iterable[Scene],
         *,
         bands: Sequence[int] | None = None,
+        wavelengths: Wavelengths | None = None,
         tolerance_nm: float = 5.0,
+        resampling: str = "auto",
+        mask: str = "none",
         pixel_coordinates: bool = False,
         transforms: Transform | None = None,
     ) -> None:
         """Open scenes; no pixel is read.
 
         Args:
-            paths: One scene or several of one CRS and pixel size.
+            paths: One scene or several of one CRS and pixel size: files, products, or sources that
+                `open_source` has opened.
             bands: Zero-based bands of the first scene; None: all that are not marked bad. In
-                the other scenes they are found by wavelength.
-            tolerance_nm: How far these may lie off, in nm.
+                the other scenes they are found by wavelength, or made by `resampling.resample`.
+            wavelengths: Bands that all scenes are resampled to, instead of those of the first.
+            tolerance_nm: How far bands may lie off, in nm.
+            resampling: How bands are made of others; see `resampling.resample`.
+            mask: Flags that become invalid; see `open_source`.
             pixel_coordinates: Whether scenes without georeference are accepted.
             transforms: Applied to each sample.
 
         Raises:
             InputError: A scene cannot be opened, or bands or grids do not fit.
         """
-        self.paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)  # type: ignore[assignment]
-        self.sources = [
-            open_source(path, pixel_coordinates=pixel_coordinates)
-            for path in self.paths  # type: ignore[union-attr]
+        given = [paths] if isinstance(paths, str | os.PathLike | SceneSource) else list(paths)
+        sources = [
+            scene
+            if isinstance(scene, SceneSource)
+            else open_source(scene, pixel_coordinates=pixel_coordinates, mask=mask)
+            for scene in given
         ]
-        self._pixels = [cached(source) for source in self.sources]
-        first = self.sources[0]
+        self.paths = [source.path for source in sources]
+        first = sources[0]
         chosen = tuple(int(b) for b in (np.flatnonzero(first.good) if bands is None else bands))
-        self._bands = [_bands_like(first, chosen, source, tolerance_nm) for source in self.sources]
-        self.wavelengths = first.wavelengths and first.wavelengths.select(chosen)
+        self.wavelengths = wavelengths or (first.wavelengths and first.wavelengths.select(chosen))
+        self.sources, self._bands = [], []
+        for source in sources:
+            operator = (
+                SpectralOperator(chosen)
+                if source is first and wavelengths is None
+                else _operator(self.wavelengths, source, tolerance_nm, resampling)
+            )
+            plain = operator.matrix is None
+            self._bands.append(operator.bands if plain else tuple(range(operator.count)))
+            self.sources.append(source if plain else resampled(source, self.wavelengths, operator))
+        self._pixels = [cached(source) for source in self.sources]
         self.transforms = transforms
         super().__init__(
             [source.grid for source in self.sources],
@@ -337,19 +359,18 @@ def _first_given(samples: Sequence[Sample]) -> Sample:
     return merged
 
 
-def _bands_like(
-    first: SceneSource, chosen: tuple[int, ...], source: SceneSource, tolerance_nm: float
-) -> tuple[int, ...]:
-    """Return the bands of a scene that stand for the chosen bands of the first."""
-    if source is first:
-        return chosen
-    if first.wavelengths is None or source.wavelengths is None:
+def _operator(
+    wanted: Wavelengths | None, source: SceneSource, tolerance_nm: float, method: str
+) -> SpectralOperator:
+    """Return how wanted bands are made of a scene's."""
+    if wanted is None or source.wavelengths is None:
         raise InputError(
             f"{source.path}: several scenes can be joined only where all have wavelengths"
         )
-    return match_bands(
-        first.wavelengths.select(chosen), source.wavelengths, source.good, tolerance_nm
-    )
+    try:
+        return resample(wanted, source.wavelengths, source.good, tolerance_nm, method=method)
+    except InputError as error:
+        raise InputError(f"{source.path}: {error}") from error
 
 
 def _to_reflectance(part: np.ndarray, source: SceneSource, bands: Sequence[int]) -> None:

@@ -9,6 +9,7 @@ world outside the scene, tiles give what one pass over the whole scene gives.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import dask
@@ -25,6 +26,7 @@ from hsi_pipeline.classes import ClassScheme, scheme_to_attrs
 from hsi_pipeline.cube import WindowReader, grid_of, scale_offset
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.models.prepared import prepare
+from hsi_pipeline.resampling import SpectralOperator, operator_of
 
 TILE = 256
 """Side of a compute tile in pixels. Larger ones compute less halo, but fall out of the processor's
@@ -45,7 +47,7 @@ def classify_cube(
     model: nn.Module,
     scheme: ClassScheme,
     *,
-    bands: tuple[int, ...],
+    bands: Sequence[int] | SpectralOperator,
     chunk: int | None = None,
     precision: str = "float32",
     device: str = "cpu",
@@ -57,7 +59,8 @@ def classify_cube(
         cube: Scene by the cube contract.
         model: A network of `models.MODELS` in its dense form.
         scheme: The model's classes in output order.
-        bands: Zero-based bands of the cube, in the order of the model's input.
+        bands: How the model's input is made of the cube's bands: zero-based bands in its order, or
+            what `spectra.bands_for_model` finds.
         chunk: Side of an output chunk in pixels. Above 256 it is rounded up to whole tiles of 256;
             below, tiles get this size. None: 512.
         precision: "float32"; "bfloat16", which is faster on processors that have it and may
@@ -72,16 +75,26 @@ def classify_cube(
         (category, y, x) float32, NaN where invalid.
 
     Raises:
-        InputError: chunk or precision cannot be.
+        InputError: chunk or precision cannot be, or the model cannot do without a band.
     """
     if chunk is not None and chunk < 1:
         raise InputError(f"chunk is {chunk}; it must be at least 1 pixel")
     tile = min(chunk or TILE, TILE)
     side = math.ceil((chunk or CHUNK) / tile) * tile
-    scale, offset = (torch.from_numpy(values[list(bands)]) for values in scale_offset(cube))
-    network = prepare(model.eval(), scale, offset, resolve_precision(precision, device))
+    operator = operator_of(bands)
+    read = operator.bands
+    if operator.absent and not hasattr(model, "band_mean"):
+        raise InputError(
+            "this model does not keep the mean of its training pixels, so that missing bands cannot "
+            "be set to it; use --fill-missing interpolate"
+        )
+    scale, offset = (torch.from_numpy(values[list(read)]) for values in scale_offset(cube))
+    matrix = None if operator.matrix is None else torch.from_numpy(operator.matrix)
+    network = prepare(
+        model.eval(), scale, offset, resolve_precision(precision, device), matrix=matrix
+    )
     tasks = ChunkTasks(
-        reader=WindowReader(cube.data, bands),
+        reader=WindowReader(cube.data, read),
         nodata=cube.attrs["nodata"],
         codes=np.array(scheme.codes, dtype=np.float32),
         shape=(cube.sizes["y"], cube.sizes["x"]),
@@ -95,7 +108,7 @@ def classify_cube(
     # more chunks are in memory than there are threads.
     raw = da.map_blocks(
         tasks.read,
-        chunks=((len(bands),), *(tasks.padded(axis) for axis in (0, 1))),
+        chunks=((len(read),), *(tasks.padded(axis) for axis in (0, 1))),
         dtype=cube.dtype,
         meta=np.empty((0, 0, 0), cube.dtype),
     )
@@ -116,7 +129,7 @@ def chunk_for_memory(
     cube: xr.DataArray,
     model: nn.Module,
     *,
-    bands: tuple[int, ...],
+    bands: Sequence[int] | SpectralOperator,
     classes: int = 0,
     threads: int = 2,
 ) -> int:
@@ -140,6 +153,7 @@ def chunk_for_memory(
         InputError: Not even the smallest chunk fits; says how much would do.
     """
     halo = int(model.halo)  # type: ignore[arg-type]
+    bands = operator_of(bands).bands
     read = max(bands) - min(bands) + 1
     passes = min(passes_at_once("cpu", torch.get_num_threads()), threads)
     need = 0.0

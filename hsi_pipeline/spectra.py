@@ -11,7 +11,8 @@ import xarray as xr
 
 from hsi_pipeline.cube import WindowReader, scale_offset, valid_pixels, wavelengths_of
 from hsi_pipeline.errors import InputError
-from hsi_pipeline.wavelengths import Wavelengths, match_bands
+from hsi_pipeline.resampling import SpectralOperator, resample
+from hsi_pipeline.wavelengths import Wavelengths
 
 _BLOCK = 256
 
@@ -152,19 +153,27 @@ def bands_to_learn_from(cube: xr.DataArray, statistics: BandStatistics) -> tuple
 
 
 def bands_for_model(
-    cube: xr.DataArray, wavelengths: Wavelengths | None, count: int, tolerance_nm: float
-) -> tuple[int, ...]:
-    """Find the bands of a scene that a model needs.
+    cube: xr.DataArray,
+    wavelengths: Wavelengths | None,
+    count: int,
+    tolerance_nm: float,
+    *,
+    method: str = "auto",
+    fill: str = "error",
+) -> SpectralOperator:
+    """Find how the bands that a model needs are made of a scene's.
 
     Args:
         cube: Scene by the cube contract.
         wavelengths: The model's bands; None for a model trained on a scene without wavelengths.
         count: Number of the model's bands.
         tolerance_nm: Largest accepted distance in nm.
+        method: As for `resampling.resample`.
+        fill: As for `resampling.resample`.
 
     Returns:
-        Zero-based bands in the model's order. Without wavelengths on either side these are the
-        scene's bands as they stand, provided that their number is the model's.
+        The operator, in the model's order of bands. Without wavelengths on either side it takes
+        the scene's bands as they stand, provided that their number is the model's.
 
     Raises:
         InputError: Only one side has wavelengths, or bands are missing.
@@ -172,8 +181,9 @@ def bands_for_model(
     if not tolerance_nm >= 0 or math.isinf(tolerance_nm):
         raise InputError(f"the tolerance is {tolerance_nm} nm; it must be 0 or more")
     found = wavelengths_of(cube)
+    good = cube["good"].values.tolist()
     if wavelengths is not None and found is not None:
-        return match_bands(wavelengths, found, cube["good"].values.tolist(), tolerance_nm)
+        return resample(wavelengths, found, good, tolerance_nm, method=method, fill=fill)
     if (wavelengths is None) != (found is None):
         side = "model" if wavelengths is None else "scene"
         raise InputError(
@@ -181,10 +191,10 @@ def bands_for_model(
             "'wavelength' and 'wavelength_units' to the scene"
             + (" it was trained on and train again" if side == "model" else "")
         )
-    bands = tuple(int(band) for band in np.flatnonzero(cube["good"].values))
+    bands = tuple(int(band) for band in np.flatnonzero(good))
     if len(bands) != count:
         raise InputError(
             f"the model was trained on {count} bands without wavelengths, the scene has "
             f"{len(bands)}; such a model fits only scenes with the same bands"
         )
-    return bands
+    return SpectralOperator(bands)

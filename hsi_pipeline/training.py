@@ -47,6 +47,8 @@ class TrainingSettings:
     averaging: float = 0.1
     """Share of the training that the moving average of the weights looks back on. The average is
     what is validated and kept: with few labels the weights of single batches swing."""
+    band_dropout: float = 0.0
+    """Largest share of neighbouring bands that is hidden from half of the windows."""
     patience: int = 15
     """Epochs of the second half without a better score after which training stops."""
     precision: str = "32-true"
@@ -116,6 +118,8 @@ class LandCoverTask(LightningModule):
         mask = torch.where(valid, mask, 0)
         turns, flip = int(torch.randint(4, ()).item()), bool(torch.randint(2, ()).item())
         image, valid, mask = (_turned(t, turns, flip) for t in (image, valid, mask))
+        if self.settings.band_dropout:
+            image = hide_bands(image, self.model.band_mean, self.settings.band_dropout)  # type: ignore[arg-type]
         separate = getattr(self.model, "separate_scores", None)
         if separate is None:
             return self._loss(self.forward(image, valid), mask)
@@ -268,6 +272,28 @@ def train(
         model.load_state_dict(keep.state)
     model.cpu().eval()
     return keep.history
+
+
+def hide_bands(spectra: Tensor, mean: Tensor, share: float) -> Tensor:
+    """Hide a run of neighbouring bands from half of some spectra, as a gap in a scene would.
+
+    Args:
+        spectra: Reflectance (B, band, ...).
+        mean: What stands for a hidden band (band,).
+        share: Largest share of the bands that is hidden.
+
+    Returns:
+        A copy in which each of about half of the entries has the mean in up to `share` of its
+        bands, one run at a random place, as long as chance wants.
+    """
+    count, bands = spectra.shape[:2]
+    longest = share * bands * torch.rand(count, device=spectra.device)
+    longest *= torch.rand(count, device=spectra.device) < 0.5
+    first = torch.rand(count, device=spectra.device) * (bands - longest)
+    place = torch.arange(bands, device=spectra.device)
+    hidden = (place >= first[:, None]) & (place + 1 <= (first + longest)[:, None])
+    shape = (count, bands, *[1] * (spectra.ndim - 2))
+    return torch.where(hidden.view(shape), mean.view(shape[1:]).to(spectra.dtype), spectra)
 
 
 def _lightning_device(device: str) -> dict[str, Any]:

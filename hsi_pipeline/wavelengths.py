@@ -1,4 +1,4 @@
-"""Band positions in the spectrum: units, and matching of bands by wavelength."""
+"""Band positions in the spectrum, and their units."""
 
 from __future__ import annotations
 
@@ -114,52 +114,3 @@ def widths_to_nm(
     if name in ("", "unknown") and centers and max(centers) < _UNIT_DIVIDE:
         name = "um"
     return to_nm(widths, name if name not in ("", "unknown") else "nm")
-
-
-def match_bands(
-    wanted: Wavelengths,
-    found: Wavelengths,
-    usable: Sequence[bool],
-    tolerance_nm: float,
-) -> tuple[int, ...]:
-    """Find for each wanted wavelength the nearest usable band.
-
-    Detectors that overlap may hold two bands at nearly the same wavelength; the nearest centre
-    wins, then the nearest fwhm, then the file's order.
-
-    Args:
-        wanted: Wavelengths to find, for instance a model's.
-        found: Wavelengths of the scene's bands.
-        usable: One flag per band of the scene; bands marked bad are never matched.
-        tolerance_nm: Largest accepted distance between centres, in nm.
-
-    Returns:
-        Zero-based band indices of the scene, in the order of `wanted`.
-
-    Raises:
-        InputError: Names the wavelengths without a usable band.
-    """
-    indices = []
-    missing = []
-    for center, fwhm in zip(wanted.center_nm, wanted.fwhm_nm, strict=True):
-
-        def distance(i: int, center: float = center, fwhm: float | None = fwhm) -> tuple:
-            width = found.fwhm_nm[i]
-            unlike = abs(width - fwhm) if width is not None and fwhm is not None else 0.0
-            return (abs(found.center_nm[i] - center), unlike, i)
-
-        candidates = [i for i in range(len(found)) if usable[i]]
-        best = min(candidates, key=distance, default=None)
-        if best is None or abs(found.center_nm[best] - center) > tolerance_nm:
-            missing.append(center)
-        else:
-            indices.append(best)
-    if missing:
-        listed = ", ".join(f"{value:.1f}" for value in missing[:6])
-        more = f" and {len(missing) - 6} more" if len(missing) > 6 else ""
-        raise InputError(
-            f"the model needs {len(wanted)} bands, the scene has no usable band within "
-            f"{tolerance_nm:g} nm of {listed}{more} nm (absent or marked bad); "
-            "train without them or raise --tolerance-nm"
-        )
-    return tuple(indices)

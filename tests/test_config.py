@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hsi_pipeline.config import Classify, Evaluate, Labels, Polygonize, Train, Workflow, load
+from hsi_pipeline.config import Also, Classify, Evaluate, Labels, Polygonize, Train, Workflow, load
 from hsi_pipeline.errors import InputError
 
 WORKFLOWS = Path(__file__).parents[1] / "workflows"
@@ -21,10 +21,14 @@ LABELS = {
 FULL = {
     "scene": "scenes/scene.tif",
     "out": "results",
+    "mask": "strict",
     "pixel_coordinates": True,
     "device": "cuda:1",
     "train": {
         "labels": LABELS,
+        "also": [{"scene": "other.he5", "labels": "others.gpkg"}, {"scene": "s3://a/b.tif"}],
+        "wavelengths": "420:2450:10",
+        "band_dropout": 0.2,
         "model": "spectral",
         "settings": {"width": 16, "path": "kept"},
         "epochs": 3,
@@ -41,6 +45,8 @@ FULL = {
         "precision": "auto",
         "probabilities": True,
         "tolerance_nm": 0,
+        "resampling": "linear",
+        "fill_missing": "interpolate",
         "skip_failed": True,
     },
     "polygonize": {
@@ -88,6 +94,7 @@ def test_every_key_is_read_and_paths_are_relative_to_the_file(write, tmp_path, m
         scene=str(tmp_path / "scenes/scene.tif"),
         out=tmp_path / "results",
         model=None,
+        mask="strict",
         pixel_coordinates=True,
         device="cuda:1",
         train=Train.model_construct(
@@ -98,6 +105,12 @@ def test_every_key_is_read_and_paths_are_relative_to_the_file(write, tmp_path, m
                     "class_table": tmp_path / "tables/classes.csv",
                 }
             ),
+            also=[
+                Also(scene=str(tmp_path / "other.he5"), labels=str(tmp_path / "others.gpkg")),
+                Also(scene="s3://a/b.tif"),
+            ],
+            wavelengths="420:2450:10",
+            band_dropout=0.2,
             model="spectral",  # a name, not a path
             settings={"width": 16, "path": "kept"},
             epochs=3,
@@ -116,6 +129,8 @@ def test_every_key_is_read_and_paths_are_relative_to_the_file(write, tmp_path, m
             precision="auto",
             probabilities=True,
             tolerance_nm=0.0,
+            resampling="linear",
+            fill_missing="interpolate",
             skip_failed=True,
         ),
         polygonize=Polygonize.model_construct(

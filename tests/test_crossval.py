@@ -13,10 +13,9 @@ from hsi_pipeline.commands.crossval import crossval, try_model
 from hsi_pipeline.commands.judging import spread_of_difference
 from hsi_pipeline.commands.labelled import LabelledScene, labelled_scene
 from hsi_pipeline.commands.trials import summarise
-from hsi_pipeline.cube import grid_of
 from hsi_pipeline.folds import spatial_folds
 from hsi_pipeline.ground_truth import read_labels
-from hsi_pipeline.scene import open_scene
+from hsi_pipeline.scene import open_source
 from hsi_pipeline.training import TrainingSettings
 
 LABELS = {"label_column": "code", "name_column": "name"}
@@ -33,11 +32,9 @@ def tables(tiny, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tiny) -> LabelledScene:
-    cube = open_scene(tiny.path)
-    truth = read_labels(tiny.labels, grid_of(cube), **LABELS)
-    return truth.scheme, labelled_scene(
-        tiny.path, cube, truth.labels, truth.units, pixel_coordinates=False
-    )
+    source = open_source(tiny.path)
+    truth = read_labels(tiny.labels, source.grid, **LABELS)
+    return truth.scheme, labelled_scene(source, truth.labels, truth.units)
 
 
 def test_every_model_is_scored_on_every_fold_and_seed(tables, tiny):

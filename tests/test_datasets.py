@@ -34,6 +34,7 @@ from hsi_pipeline.datasets import (
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.loaders import LandCoverDataModule, ValidationTiles
 from hsi_pipeline.samplers import LabelledWindowSampler, window_query
+from hsi_pipeline.wavelengths import Wavelengths
 
 GOOD = [band for band in range(len(NM)) if band != BAD]
 
@@ -293,12 +294,38 @@ def test_bands_of_other_scenes_are_found_by_wavelength(tmp_path, tiny):
         wavelengths=names,
         transform=TRANSFORM * Affine.translation(20, 0),
     )
-    sample = HyperspectralDataset([first, second])[:, :, :]
+    sample = HyperspectralDataset([first, second], resampling="nearest")[:, :, :]
     np.testing.assert_array_equal(
         sample["image"][:, tiny.valid], reflectance(tiny.pixels)[:, tiny.valid]
     )
     with pytest.raises(InputError, match=r"within 1(\.0)? nm"):
         HyperspectralDataset([first, second], tolerance_nm=1)
+
+
+def test_scenes_of_different_sensors_are_brought_to_the_same_bands(tmp_path, tiny):
+    """The second one's bands lie between those of the first; what is linear stays as it is."""
+    first = write_scene(tmp_path / "a.tif", tiny.pixels[:, :, :20])
+    chosen = [i for i in range(len(NM)) if i != BAD]
+    order = np.argsort(np.array(NM)[chosen])
+    nm = np.array(NM)[chosen][order]
+    middle = (nm[:-1] + nm[1:]) / 2
+    other = np.clip(tiny.pixels[:, :, 20:], -3000, 12_000)
+    other[:, ~tiny.valid[:, 20:]] = NODATA
+    second = write_scene(
+        tmp_path / "b.tif",
+        other[chosen][order],
+        wavelengths=nm.tolist(),
+        transform=TRANSFORM * Affine.translation(20, 0),
+    )
+    wanted = Wavelengths(tuple(middle.tolist()))
+    both = HyperspectralDataset([first, second], wavelengths=wanted, tolerance_nm=300)
+    sample = both[:, :, :]
+    pixels = np.concatenate([tiny.pixels[:, :, :20], other], axis=2)[chosen][order] * 1e-4
+    expected = (pixels[:-1] + pixels[1:]) / 2
+    np.testing.assert_array_equal(sample["valid"], tiny.valid)
+    np.testing.assert_allclose(sample["image"][:, tiny.valid], expected[:, tiny.valid], atol=1e-5)
+    assert (sample["image"][:, ~tiny.valid] == 0).all()
+    assert both.wavelengths == wanted
 
 
 def test_scenes_without_wavelengths_are_not_joined(tmp_path, tiny):

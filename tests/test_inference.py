@@ -349,7 +349,7 @@ def test_bands_that_the_model_does_not_use_do_not_matter():
     more = np.concatenate([array[:2], extra, array[2:]])
     wavelengths = Wavelengths((*NM.center_nm[:2], 1400.0, *NM.center_nm[2:]))
     bands = bands_for_model(cube_of(more, wavelengths=wavelengths), NM, BANDS, 1.0)
-    assert bands == (0, 1, 3, 4)
+    assert bands.bands == (0, 1, 3, 4)
     found = classify(cube_of(more, wavelengths=wavelengths), model, bands=bands)
     assert_is(found, *by_hand(array, model))
 

@@ -84,6 +84,27 @@ def test_the_scores_are_those_of_the_network(name, valid):
     assert expected.std() > 0.05
 
 
+@pytest.mark.parametrize("valid", ["all", "some"])
+@pytest.mark.parametrize("name", FIELDS)
+def test_resampling_is_folded_into_the_first_layer(name, valid):
+    model, valid = network(name), some_valid(valid)
+    random = np.random.default_rng(5)
+    raw = torch.from_numpy(random.integers(0, 4000, (9, ROWS, COLUMNS)).astype(np.int16))
+    scale, offset = torch.linspace(1e-4, 2e-4, 9), torch.linspace(-0.1, 0.1, 9)
+    matrix = torch.from_numpy(random.dirichlet(np.ones(9), BANDS))
+    matrix[2] = 0  # a band that the scene lacks
+    reflectance = raw.double() * scale.double()[:, None, None] + offset.double()[:, None, None]
+    x = torch.einsum("mb,byx->myx", matrix, reflectance)
+    x[2] = model.band_mean[2]
+    with torch.inference_mode():
+        mask = None if valid is None else valid[None, None].double()
+        expected = at(model(x[None], mask)[0], valid)
+    found = run(prepare(model, scale, offset, torch.float64, matrix=matrix), raw, valid)
+    torch.testing.assert_close(at(found, valid), expected, rtol=1e-10, atol=1e-10)
+    single = run(prepare(model.float(), scale, offset, matrix=matrix), raw, valid)
+    torch.testing.assert_close(at(single, valid).double(), expected, rtol=2e-3, atol=2e-3)
+
+
 @pytest.mark.parametrize("cut", [*product((False, True), repeat=4)])
 @pytest.mark.parametrize("valid", ["all", "some"])
 @pytest.mark.parametrize("name", FIELDS)

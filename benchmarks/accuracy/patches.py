@@ -37,9 +37,7 @@ def fit_and_predict(
         Class indices (pixel,) of the test pixels.
     """
     torch.manual_seed(seed)
-    scene = HyperspectralDataset(
-        data.path, bands=data.bands, pixel_coordinates=data.pixel_coordinates
-    )[:, :, :]
+    scene = HyperspectralDataset(data.source, bands=data.bands)[:, :, :]
     spectra = scene["image"][:, torch.from_numpy(train)]
     labels = torch.from_numpy(data.indices(scheme).astype(np.int64)) - 1
     model = HyperLoopNet(len(data.bands), len(scheme), window=None)

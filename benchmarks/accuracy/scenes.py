@@ -16,11 +16,10 @@ from rasterio.features import rasterize
 
 from hsi_pipeline.classes import Category, ClassScheme
 from hsi_pipeline.commands.labelled import LabelledScene, labelled_scene
-from hsi_pipeline.cube import grid_of
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.folds import guarded
 from hsi_pipeline.ground_truth import TRAIN, VALIDATION, read_labels
-from hsi_pipeline.scene import open_scene
+from hsi_pipeline.scene import open_source
 from hsi_pipeline.splits import Split, make_split
 
 BLOCK = 12  # side of a test block in pixels
@@ -43,15 +42,15 @@ def enmap_potsdam(data: Path, scratch: Path) -> Scene:
     """EnMAP L2A, Potsdam: 14 published training tiles, tested on the published validation tile."""
     folder = data / "enmap_potsdam"
     path = folder / "enmap_potsdam_mosaic.tif"
-    cube = open_scene(path)
+    source = open_source(path)
     truth = read_labels(
         folder / "landcover_level3_polygons.gpkg",
-        grid_of(cube),
+        source.grid,
         label_column="class_id",
         name_column="class_name",
         split_column="split",
     )
-    found = labelled_scene(path, cube, truth.labels, truth.units, pixel_coordinates=False)
+    found = labelled_scene(source, truth.labels, truth.units)
     sides = ((truth.splits == side) & (found.labels > 0) for side in (TRAIN, VALIDATION))
     split = make_split(found.labels, *sides, 0)
     how = "published tiles: 14 to learn from, 1 to test"
@@ -116,7 +115,7 @@ def idtrees(data: Path, scratch: Path) -> Scene:
         path, "w", height=shape[0], width=shape[1], transform=pixel, crs="EPSG:32617", **profile
     ) as opened:
         opened.write(sheet)
-    found = labelled_scene(path, open_scene(path), labels, unit, pixel_coordinates=False)
+    found = labelled_scene(open_source(path), labels, unit)
     split = _draw(found.labels, unit, 1 / 4, guard=0)
     how = f"whole plots, a quarter at random to test ({len(plots)} plots, {len(kept)} taxa)"
     return Scene(data=found, scheme=_scheme(kept), split=split, how=how)
@@ -179,9 +178,9 @@ CLASSIC: dict[str, Callable[[Path, Path], Scene]] = {
 
 
 def _by_blocks(path: Path, labels: np.ndarray, names: list[str] | None = None) -> Scene:
-    cube = open_scene(path, pixel_coordinates=True)
+    source = open_source(path, pixel_coordinates=True)
     units = np.zeros(labels.shape, np.int32)
-    found = labelled_scene(path, cube, labels, units, pixel_coordinates=True)
+    found = labelled_scene(source, labels, units)
     row, column = np.indices(labels.shape) // BLOCK
     split = _draw(found.labels, row * 1000 + column, 1 / 3, guard=GUARD)
     codes = np.unique(labels[labels > 0]).tolist()
@@ -220,16 +219,17 @@ def _fixed(
         _check(path, side.shape, int((side > 0).sum()), (train.shape, expected))
     if ((train > 0) & (test > 0)).any():
         raise InputError(f"{path}: the fixed split's training and test pixels overlap")
-    cube = open_scene(path, pixel_coordinates=True)
-    if cube.shape[1:] != train.shape or cube.shape[0] not in bands:
+    source = open_source(path, pixel_coordinates=True)
+    count, height, width = source.pixels.shape
+    if (height, width) != train.shape or count not in bands:
         raise InputError(
-            f"{path} has {cube.shape[0]} bands of {cube.shape[1]} x {cube.shape[2]} pixels; the "
+            f"{path} has {count} bands of {height} x {width} pixels; the "
             f"split is for {' or '.join(map(str, bands))} bands of "
             f"{train.shape[0]} x {train.shape[1]}"
         )
     labels = np.where(train > 0, train, test)
     units = np.zeros(labels.shape, np.int32)
-    found = labelled_scene(path, cube, labels, units, pixel_coordinates=True)
+    found = labelled_scene(source, labels, units)
     sides = [(side > 0) & (found.labels > 0) for side in (train, test)]
     codes = np.unique(labels[labels > 0]).tolist()
     split = make_split(found.labels, *sides, 0)

@@ -13,10 +13,15 @@ from dask.utils import parse_bytes
 
 from hsi_pipeline import __version__
 from hsi_pipeline.checkpoint import checkpoint_hash, load_checkpoint
-from hsi_pipeline.commands.messages import about, describe_wavelengths
+from hsi_pipeline.commands.messages import (
+    about,
+    describe_wavelengths,
+    report_bands,
+    report_mask,
+)
 from hsi_pipeline.commands.scheduling import choose_device, computing
 from hsi_pipeline.commands.terminal import Terminal
-from hsi_pipeline.cube import grid_of, wavelengths_of
+from hsi_pipeline.cube import grid_of
 from hsi_pipeline.errors import InputError, SourceChangedError
 from hsi_pipeline.inference import chunk_for_memory, classify_cube, resolve_precision
 from hsi_pipeline.model_card import ModelCard
@@ -27,7 +32,7 @@ from hsi_pipeline.publish import (
     open_class_map,
     write_class_map,
 )
-from hsi_pipeline.scene import open_scene
+from hsi_pipeline.scene import cube_of, open_source
 from hsi_pipeline.scene.files import file_stamp
 from hsi_pipeline.spectra import bands_for_model
 
@@ -46,6 +51,9 @@ def classify(
     device: str = "auto",
     scheduler: str | None = None,
     tolerance_nm: float | None = None,
+    resampling: str = "auto",
+    fill_missing: str = "error",
+    mask: str = "default",
     pixel_coordinates: bool = False,
     overwrite: bool = False,
     restart: bool = False,
@@ -69,6 +77,11 @@ def classify(
         device: Torch device or "auto".
         scheduler: Address of a running Dask scheduler; None computes in this process.
         tolerance_nm: How far a band may lie from the model's; None: what its card says.
+        resampling: How the model's bands are made: "auto", "nearest", "linear" or "gaussian"; see
+            `resampling.resample`.
+        fill_missing: What becomes of bands that the scene lacks: "error", "interpolate", "mean".
+        mask: Flags of the product's quality layers that become nodata: "default", "none",
+            "strict", or flags with commas between; see `scene.quality`.
         pixel_coordinates: Accept a scene without georeference.
         overwrite: Replace an existing map.
         restart: Throw away what an interrupted call for the same map has done.
@@ -95,6 +108,9 @@ def classify(
         probabilities=probabilities,
         device=chosen_device,
         tolerance_nm=tolerance_nm,
+        resampling=resampling,
+        fill_missing=fill_missing,
+        mask=mask,
         pixel_coordinates=pixel_coordinates,
         terminal=terminal,
     )
@@ -173,6 +189,9 @@ def open_and_classify(
     probabilities: bool,
     device: str,
     tolerance_nm: float | None,
+    resampling: str,
+    fill_missing: str,
+    mask: str,
     pixel_coordinates: bool,
     terminal: Terminal,
 ) -> tuple[xr.Dataset, ModelCard, str]:
@@ -188,14 +207,21 @@ def open_and_classify(
         InputError: They do not fit together.
     """
     network, card = load_checkpoint(model)
-    cube = open_scene(scene, pixel_coordinates=pixel_coordinates)
+    source = open_source(scene, pixel_coordinates=pixel_coordinates, mask=mask)
+    cube = cube_of(source)
     terminal.say(describe_wavelengths(cube))
+    if advice := source.attrs.get("advice"):
+        terminal.say(f"  {advice}")
+    report_mask(terminal, source)
     tolerance = card.tolerance_nm if tolerance_nm is None else tolerance_nm
     with about(scene):
-        bands = bands_for_model(cube, card.wavelengths, card.bands, tolerance)
+        bands = bands_for_model(
+            cube, card.wavelengths, card.bands, tolerance, method=resampling, fill=fill_missing
+        )
+    matching = {"band_matching": "file order, no wavelengths"}
     if card.wavelengths is not None:
-        off = _largest_shift(cube, bands, card)
-        terminal.say(f"{len(bands)} bands matched by wavelength, at most {off:.2f} nm off")
+        matching = bands.provenance(card.wavelengths)
+        report_bands(terminal, bands, matching)
     if memory is not None:
         classes = len(card.classes) if probabilities else 0
         chunk = chunk_for_memory(parse_bytes(memory), cube, network, bands=bands, classes=classes)
@@ -216,11 +242,15 @@ def open_and_classify(
         "model_sha256": checkpoint_hash(model),
         "model_architecture": card.architecture,
         "precision": str(resolve_precision(precision, device)).removeprefix("torch."),
-        "band_matching": "wavelength" if card.wavelengths else "file order, no wavelengths",
+        **matching,
+        **({"mask": source.attrs["mask"]} if source.attrs.get("mask") else {}),
     }
     grid = grid_of(cube)
     read = [cube.attrs[key] for key in ("scene_id", "scale", "offset", "nodata")]
-    reading = tokenize(bands, read, cube.shape, str(cube.dtype), tuple(grid.affine), str(grid.crs))
+    reading = tokenize(
+        bands.bands, bands.matrix, source.attrs.get("mask"), read, cube.shape, str(cube.dtype),
+        tuple(grid.affine), str(grid.crs),
+    )  # fmt: skip
     return class_map, card, reading
 
 
@@ -260,11 +290,3 @@ def report_map(terminal: Terminal, path: Path) -> None:
     terminal.say(f"map of {total} pixels in {path}: {shares}; nodata {counts[0] / total:.1%}")
     for failed in class_map.attrs.get(FAILED_CHUNKS, []):
         terminal.say(f"  {failed}")
-
-
-def _largest_shift(cube: xr.DataArray, bands: tuple[int, ...], card: ModelCard) -> float:
-    found = wavelengths_of(cube)
-    assert found is not None  # bands_for_model has matched by wavelength
-    assert card.wavelengths is not None
-    wanted = np.array(card.wavelengths.center_nm)
-    return float(np.abs(np.array(found.select(bands).center_nm) - wanted).max())

@@ -15,18 +15,22 @@ from hsi_pipeline.accuracy import compare
 from hsi_pipeline.classes import UNLABELLED, ClassScheme
 from hsi_pipeline.commands.fitting import fit, predict, reach_of, refit, training_settings
 from hsi_pipeline.commands.labelled import LabelledScene, Part, labelled_scene, learnable
-from hsi_pipeline.commands.messages import about, describe_wavelengths, report_labels
+from hsi_pipeline.commands.messages import (
+    about,
+    describe_wavelengths,
+    report_labels,
+    report_mask,
+)
 from hsi_pipeline.commands.scheduling import choose_device
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.commands.trials import Trial, missing, show, summarise, write
-from hsi_pipeline.cube import grid_of
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.estimators import BASELINES, SEEDED, is_estimator
 from hsi_pipeline.folds import spatial_folds
 from hsi_pipeline.ground_truth import check_trainable, read_labels
 from hsi_pipeline.models import DEFAULT_MODEL
 from hsi_pipeline.publish import check_target
-from hsi_pipeline.scene import open_scene
+from hsi_pipeline.scene import cube_of, open_source
 from hsi_pipeline.splits import Split, split_labels
 
 
@@ -49,6 +53,7 @@ def crossval(
     where: str | None = None,
     out: str | os.PathLike[str] | None = None,
     device: str = "auto",
+    mask: str = "default",
     pixel_coordinates: bool = False,
     overwrite: bool = False,
     terminal: Terminal | None = None,
@@ -77,6 +82,7 @@ def crossval(
         where: SQL condition on the features.
         out: Table to write, `.csv`; a Markdown summary of the same name goes beside it.
         device: Torch device or "auto".
+        mask: Flags of the product's quality layers that are left out; see `scene.quality`.
         pixel_coordinates: Accept a scene without georeference.
         overwrite: Replace existing tables.
         terminal: Where to report.
@@ -99,11 +105,12 @@ def crossval(
     options = {name: (settings or {}) if name == models[0] else {} for name in names}
     reach = max(reach_of(name, options[name]) for name in names)
     training_settings(device := choose_device(device), seed, epochs)
-    cube = open_scene(scene, pixel_coordinates=pixel_coordinates)
-    terminal.say(describe_wavelengths(cube))
+    source = open_source(scene, pixel_coordinates=pixel_coordinates, mask=mask)
+    terminal.say(describe_wavelengths(cube_of(source)))
+    report_mask(terminal, source)
     truth = read_labels(
         labels,
-        grid_of(cube),
+        source.grid,
         label_column=label_column,
         name_column=name_column,
         class_table=class_table,
@@ -115,9 +122,7 @@ def crossval(
         check_trainable(truth)
     report_labels(terminal, truth)
     with about(scene):
-        data = labelled_scene(
-            scene, cube, truth.labels, truth.units, pixel_coordinates=pixel_coordinates
-        )
+        data = labelled_scene(source, truth.labels, truth.units)
     with about(labels):
         splits = spatial_folds(
             data.labels,

@@ -39,6 +39,9 @@ def evaluate(
     device: str = "auto",
     scheduler: str | None = None,
     tolerance_nm: float | None = None,
+    resampling: str = "auto",
+    fill_missing: str = "error",
+    mask: str = "default",
     pixel_coordinates: bool = False,
     overwrite: bool = False,
     terminal: Terminal | None = None,
@@ -62,6 +65,9 @@ def evaluate(
         device: Torch device or "auto".
         scheduler: Address of a running Dask scheduler.
         tolerance_nm: How far a band may lie from the model's.
+        resampling: As for `classify`.
+        fill_missing: As for `classify`.
+        mask: As for `classify`; masked pixels are not counted.
         pixel_coordinates: Accept a scene without georeference.
         overwrite: Replace an existing JSON file.
         terminal: Where to report.
@@ -83,6 +89,9 @@ def evaluate(
         probabilities=False,
         device=choose_device(device, scheduler),
         tolerance_nm=tolerance_nm,
+        resampling=resampling,
+        fill_missing=fill_missing,
+        mask=mask,
         pixel_coordinates=pixel_coordinates,
         terminal=terminal,
     )

@@ -22,7 +22,7 @@ from hsi_pipeline.loaders import LandCoverDataModule, balance, predict_labelled
 from hsi_pipeline.models import MODELS, build_model
 from hsi_pipeline.spectra import band_statistics, read_spectra
 from hsi_pipeline.splits import MIN_TRAIN
-from hsi_pipeline.training import EpochResult, TrainingSettings
+from hsi_pipeline.training import EpochResult, TrainingSettings, hide_bands
 from hsi_pipeline.training import train as train_network
 
 _TUNING_FOLDS = 3
@@ -108,10 +108,10 @@ def fit(
         return _fit_classifier(data, part, labels, name, settings, how.seed, tune=tune)
     torch.manual_seed(how.seed)
     network = build_model(name, len(data.bands), len(part.scheme), **settings)
-    _start(network, data, part, labels, how.seed)
+    _start(network, data, part, labels, how)
     window, batch_size = _windows(network)
     loaders = LandCoverDataModule(
-        HyperspectralDataset(data.path, bands=data.bands, pixel_coordinates=data.pixel_coordinates),
+        HyperspectralDataset(data.source, bands=data.bands),
         labels,
         window=window,
         batch_size=batch_size,
@@ -191,7 +191,7 @@ def predict(data: LabelledScene, model: nn.Module, pixels: np.ndarray) -> np.nda
         Class index plus one (y, x), 0 elsewhere.
     """
     loaders = LandCoverDataModule(
-        HyperspectralDataset(data.path, bands=data.bands, pixel_coordinates=data.pixel_coordinates),
+        HyperspectralDataset(data.source, bands=data.bands),
         pixels.astype(np.uint8),
         train=pixels,
         validation=pixels,
@@ -201,16 +201,25 @@ def predict(data: LabelledScene, model: nn.Module, pixels: np.ndarray) -> np.nda
     return predict_labelled(model, loaders.validation_tiles())
 
 
-def training_settings(device: str, seed: int, epochs: int | None) -> TrainingSettings:
+def training_settings(
+    device: str, seed: int, epochs: int | None, band_dropout: float = 0.0
+) -> TrainingSettings:
     """Return how to train on a device.
 
     Raises:
-        InputError: There is no epoch.
+        InputError: There is no epoch, or the band dropout is no share.
     """
+    if not 0 <= band_dropout < 1:
+        raise InputError(f"band dropout is {band_dropout}; it must be at least 0 and below 1")
     if epochs is not None and epochs < 1:
         raise InputError(f"epochs is {epochs}; it must be at least 1")
     mixed = resolve_precision("auto", device) == torch.bfloat16
-    how = TrainingSettings(seed=seed, device=device, precision="bf16-mixed" if mixed else "32-true")
+    how = TrainingSettings(
+        seed=seed,
+        device=device,
+        precision="bf16-mixed" if mixed else "32-true",
+        band_dropout=band_dropout,
+    )
     return how if epochs is None else replace(how, epochs=epochs)
 
 
@@ -250,7 +259,7 @@ def _tuning_folds(
 
 
 def _start(
-    network: nn.Module, data: LabelledScene, part: Part, labels: np.ndarray, seed: int
+    network: nn.Module, data: LabelledScene, part: Part, labels: np.ndarray, how: TrainingSettings
 ) -> None:
     """Give a network the statistics of the training pixels, and what it solves in advance."""
     statistics = band_statistics(data.cube, part.train)
@@ -261,9 +270,13 @@ def _start(
     # Of a band that is constant in the training part nothing is known: leave its unit as it is.
     state["band_std"].copy_(torch.where(std > 0, std, 1.0))
     if hasattr(network, "start"):
-        some = _some(part.train, labels, seed)
+        some = _some(part.train, labels, how.seed)
         spectra = torch.from_numpy(read_spectra(data.cube, some, data.bands))
-        network.start(spectra, torch.from_numpy(labels[some].astype(np.int64) - 1))  # type: ignore[operator]
+        classes = torch.from_numpy(labels[some].astype(np.int64) - 1)
+        if how.band_dropout:
+            hidden = hide_bands(spectra, state["band_mean"], how.band_dropout)
+            spectra, classes = torch.cat([spectra, hidden]), torch.cat([classes, classes])
+        network.start(spectra, classes)  # type: ignore[operator]
 
 
 def _some(pixels: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:

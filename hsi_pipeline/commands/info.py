@@ -8,8 +8,10 @@ import numpy as np
 import xarray as xr
 
 from hsi_pipeline.commands.terminal import Terminal
-from hsi_pipeline.cube import WindowReader, grid_of, scale_offset, valid_pixels, wavelengths_of
-from hsi_pipeline.scene import open_scene
+from hsi_pipeline.cube import WindowReader, scale_offset, valid_pixels, wavelengths_of
+from hsi_pipeline.scene import cube_of, open_source
+from hsi_pipeline.scene.quality import flag_shares
+from hsi_pipeline.scene.source import SceneSource
 
 _SAMPLES = 16  # windows that quick statistics read
 _SIDE = 64
@@ -18,6 +20,7 @@ _SIDE = 64
 def info(
     scene: str | os.PathLike[str],
     *,
+    mask: str = "none",
     pixel_coordinates: bool = False,
     bands: bool = False,
     terminal: Terminal | None = None,
@@ -29,6 +32,7 @@ def info(
 
     Args:
         scene: Scene file.
+        mask: Flags that count as nodata; shares of all flags are shown anyway.
         pixel_coordinates: Accept a scene without georeference.
         bands: Whether to list every band.
         terminal: Where to show it.
@@ -37,12 +41,12 @@ def info(
         InputError: The scene cannot be opened.
     """
     terminal = terminal or Terminal()
-    cube = open_scene(scene, pixel_coordinates=pixel_coordinates)
-    grid = grid_of(cube)
+    source = open_source(scene, pixel_coordinates=pixel_coordinates, mask=mask)
+    cube = cube_of(source)
+    grid = source.grid
     a = grid.affine
     terminal.show(f"scene     {scene}")
-    if cube.attrs.get("acquired"):
-        terminal.show(f"acquired  {cube.attrs['acquired']}")
+    _show_product(terminal, source)
     terminal.show(
         f"size      {grid.shape[0]} rows x {grid.shape[1]} columns x {cube.sizes['band']} bands, "
         f"{cube.dtype}, {cube.nbytes / 1e6:.1f} MB in memory"
@@ -58,6 +62,26 @@ def info(
     )
     _show_spectrum(terminal, cube)
     _show_statistics(terminal, cube, bands)
+
+
+def _show_product(terminal: Terminal, source: SceneSource) -> None:
+    """Say what the product tells of itself: sensor, level, time, clouds, layout."""
+    attrs = source.attrs
+    if attrs.get("sensor"):
+        kind = " ".join(str(attrs[key]) for key in ("level", "quantity") if attrs.get(key))
+        terminal.show(f"sensor    {attrs['sensor']} {kind}".rstrip())
+    if attrs.get("acquired"):
+        terminal.show(f"acquired  {attrs['acquired']}")
+    if attrs.get("cloud_share") is not None:
+        terminal.show(f"clouds    {attrs['cloud_share']:.1%}, as the product says")
+    if source.quality is not None:
+        shares = flag_shares(source.quality, source.quality.flags)
+        told = ", ".join(
+            f"{name.replace('_', ' ')} {shares[name]:.1%}" for name in source.quality.flags
+        )
+        terminal.show(f"quality   {told}")
+    if attrs.get("advice"):
+        terminal.show(f"layout    {attrs['advice']}")
 
 
 def _show_spectrum(terminal: Terminal, cube: xr.DataArray) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,8 @@ import xarray as xr
 from hsi_pipeline.accuracy import Accuracy, compare
 from hsi_pipeline.classes import UNLABELLED, ClassScheme
 from hsi_pipeline.errors import InputError
+from hsi_pipeline.scene import cube_of
+from hsi_pipeline.scene.source import SceneSource
 from hsi_pipeline.spectra import band_statistics, bands_to_learn_from, valid_among
 
 
@@ -18,12 +19,10 @@ from hsi_pipeline.spectra import band_statistics, bands_to_learn_from, valid_amo
 class LabelledScene:
     """A scene and the labels that hold a value in it."""
 
-    path: str | os.PathLike[str]
-    """Scene file."""
-    pixel_coordinates: bool
-    """Whether it may be without georeference."""
+    source: SceneSource
+    """The scene, or several as one."""
     cube: xr.DataArray
-    """The scene."""
+    """The same as a cube."""
     bands: tuple[int, ...]
     """Zero-based bands to learn from."""
     labels: np.ndarray
@@ -55,26 +54,18 @@ class Part:
     """Pixels that training windows must not show, bool (y, x)."""
 
 
-def labelled_scene(
-    scene: str | os.PathLike[str],
-    cube: xr.DataArray,
-    labels: np.ndarray,
-    units: np.ndarray,
-    *,
-    pixel_coordinates: bool,
-) -> LabelledScene:
+def labelled_scene(source: SceneSource, labels: np.ndarray, units: np.ndarray) -> LabelledScene:
     """Find the bands and the pixels to learn from.
 
     Args:
-        scene: Scene file.
-        cube: The scene.
+        source: The scene.
         labels: Class codes (y, x), 0 unlabelled.
         units: Id of the polygon of each pixel (y, x), 0 where there is none.
-        pixel_coordinates: Whether the scene may be without georeference.
 
     Raises:
         InputError: No band or no labelled pixel can be used.
     """
+    cube = cube_of(source)
     labelled = labels != UNLABELLED
     bands = bands_to_learn_from(cube, band_statistics(cube, labelled))
     known = valid_among(cube, labelled, bands)
@@ -84,8 +75,7 @@ def labelled_scene(
             "are these the labels of this scene?"
         )
     return LabelledScene(
-        path=scene,
-        pixel_coordinates=pixel_coordinates,
+        source=source,
         cube=cube,
         bands=bands,
         labels=np.where(known, labels, UNLABELLED),

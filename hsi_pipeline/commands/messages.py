@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import xarray as xr
@@ -12,6 +12,9 @@ from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.cube import wavelengths_of
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.ground_truth import GroundTruth
+from hsi_pipeline.resampling import SpectralOperator
+from hsi_pipeline.scene.quality import flag_shares
+from hsi_pipeline.scene.source import SceneSource
 
 
 @contextmanager
@@ -36,6 +39,32 @@ def describe_wavelengths(cube: xr.DataArray) -> str:
         return f"{text} without wavelengths: they are taken in the file's order; {bad} marked bad"
     low, high = min(found.center_nm), max(found.center_nm)
     return f"{text}, {low:.0f} to {high:.0f} nm, {bad} marked bad"
+
+
+def report_bands(
+    terminal: Terminal, operator: SpectralOperator, provenance: Mapping[str, str]
+) -> None:
+    """Say how a model's bands are made of a scene's, and which of them the scene lacks."""
+    how = "matched by wavelength"
+    if operator.matrix is not None:
+        how = f"made of {len(operator.bands)} by wavelength ({operator.method})"
+    terminal.say(f"{operator.count} bands {how}, at most {operator.shift_nm:.2f} nm off")
+    for name, text in (
+        ("bands_interpolated", "interpolated across a gap in the scene"),
+        ("bands_absent", "absent from the scene, set to the training mean"),
+    ):
+        if name in provenance:
+            terminal.say(f"  {text}: {provenance[name]} nm")
+
+
+def report_mask(terminal: Terminal, source: SceneSource) -> None:
+    """Say which share of a scene its quality layers turn to nodata, flag by flag."""
+    flags = [name for name in source.attrs.get("mask", "").split(", ") if name]
+    if not flags or source.quality is None:
+        return
+    shares = flag_shares(source.quality, flags)
+    told = ", ".join(f"{name.replace('_', ' ')} {shares[name]:.1%}" for name in flags)
+    terminal.say(f"  masked as nodata: {told}; {shares['any']:.1%} of the pixels in all")
 
 
 def report_labels(terminal: Terminal, truth: GroundTruth) -> None:

@@ -15,12 +15,11 @@ from hsi_pipeline.commands.scheduling import computing
 from hsi_pipeline.commands.stac import stac
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.commands.train import train
-from hsi_pipeline.cube import grid_of
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.ground_truth import read_labels
 from hsi_pipeline.ground_truth.parcels import read_parcels
 from hsi_pipeline.publish import check_target, open_class_map, write_class_map
-from hsi_pipeline.scene import open_scene
+from hsi_pipeline.scene import open_source
 
 
 def run(
@@ -87,26 +86,34 @@ def run(
     written: list[Path] = []
     common: dict[str, Any] = {
         "device": settings.device,
+        "mask": settings.mask,
         "pixel_coordinates": settings.pixel_coordinates,
         "overwrite": overwrite,
         "terminal": terminal,
     }
     if settings.train:
-        options = settings.train.model_dump(exclude={"labels"})
+        options = settings.train.model_dump(exclude={"labels", "also"})
+        also = [
+            (one.scene, one.labels or settings.train.labels.path) for one in settings.train.also
+        ]
         labels = settings.train.labels.model_dump(exclude={"path"})
         _check_reference(settings)
-        train(settings.scene, settings.train.labels.path, model, **options, **labels, **common)
+        train(
+            settings.scene, settings.train.labels.path, model, also=also,
+            **options, **labels, **common,
+        )  # fmt: skip
         written.append(model)
     if settings.evaluate:
         labels = settings.evaluate.labels.model_dump(exclude={"path"})
-        tolerance = settings.classify.tolerance_nm if settings.classify else None
+        bands = ("tolerance_nm", "resampling", "fill_missing")
+        matching = settings.classify.model_dump(include=set(bands)) if settings.classify else {}
         evaluate(
             settings.scene,
             settings.evaluate.labels.path,
             model,
             out=figures,
             scheduler=scheduler,
-            tolerance_nm=tolerance,
+            **matching,
             **labels,
             **common,
         )
@@ -154,6 +161,6 @@ def _check_reference(settings: config.Workflow) -> None:
         InputError: They cannot be used.
     """
     if settings.evaluate:
-        cube = open_scene(settings.scene, pixel_coordinates=settings.pixel_coordinates)
+        source = open_source(settings.scene, pixel_coordinates=settings.pixel_coordinates)
         options = settings.evaluate.labels.model_dump(exclude={"path"})
-        read_labels(settings.evaluate.labels.path, grid_of(cube), **options)
+        read_labels(settings.evaluate.labels.path, source.grid, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,20 @@ from hsi_pipeline.classes import UNLABELLED, ClassScheme
 from hsi_pipeline.commands.fitting import fit, reach_of, refit, training_settings
 from hsi_pipeline.commands.judging import judge
 from hsi_pipeline.commands.labelled import Part, labelled_scene, learnable
-from hsi_pipeline.commands.messages import about, describe_wavelengths, report_labels
+from hsi_pipeline.commands.messages import (
+    about,
+    describe_wavelengths,
+    report_labels,
+    report_mask,
+)
 from hsi_pipeline.commands.scheduling import choose_device
+from hsi_pipeline.commands.several import SceneWithLabels, on_common_bands, parse_wavelengths
 from hsi_pipeline.commands.terminal import Terminal
-from hsi_pipeline.cube import grid_of, wavelengths_of
 from hsi_pipeline.ground_truth import GroundTruth, check_trainable, read_labels
 from hsi_pipeline.model_card import ModelCard
 from hsi_pipeline.models import DEFAULT_MODEL
 from hsi_pipeline.publish import check_target
-from hsi_pipeline.scene import open_scene
+from hsi_pipeline.scene import cube_of, open_source
 from hsi_pipeline.splits import Split, split_from_column, split_labels
 
 MODEL_SUFFIX = ".safetensors"
@@ -45,7 +51,11 @@ def train(
     device: str = "auto",
     validation_share: float = 0.2,
     guard: int | None = None,
+    also: Sequence[tuple[str | os.PathLike[str], str | os.PathLike[str]]] = (),
+    wavelengths: str | None = None,
+    band_dropout: float = 0.0,
     tolerance_nm: float = 5.0,
+    mask: str = "default",
     pixel_coordinates: bool = False,
     baselines: bool = True,
     overwrite: bool = False,
@@ -71,7 +81,14 @@ def train(
         device: Torch device or "auto".
         validation_share: Share of the labels that the epoch is chosen by.
         guard: Pixels between training and validation labels; None: the network's reach.
+        also: Further scenes and their labels, of the same or other sensors; all are brought to
+            common bands. The options for label files hold for each of them.
+        wavelengths: Common bands as "START:STOP:STEP" in nm; None: those that all scenes can give,
+            or those of the scene itself if it is the only one.
+        band_dropout: Largest share of the bands that is hidden from the network at random, so that
+            it gets along without them.
         tolerance_nm: How far a band may lie from the model's when it is used, in nm.
+        mask: Flags of a product's quality layers that are not learnt from; see `scene.quality`.
         pixel_coordinates: Accept a scene without georeference.
         baselines: Whether a network is compared with scikit-learn's classifiers.
         overwrite: Replace an existing model.
@@ -86,27 +103,33 @@ def train(
     terminal = terminal or Terminal(quiet=True)
     check_target(out, overwrite=overwrite, suffixes=(MODEL_SUFFIX,))
     chosen_device = choose_device(device)
-    how = training_settings(chosen_device, seed, epochs)
+    how = training_settings(chosen_device, seed, epochs, band_dropout)
     reach = reach_of(model, settings or {})
-    cube = open_scene(scene, pixel_coordinates=pixel_coordinates)
-    terminal.say(describe_wavelengths(cube))
-    truth = read_labels(
-        labels,
-        grid_of(cube),
-        label_column=label_column,
-        name_column=name_column,
-        class_table=class_table,
-        split_column=split_column,
-        layer=layer,
-        where=where,
-    )
+    common = None if wavelengths is None else parse_wavelengths(wavelengths)
+    options: dict[str, Any] = {
+        "label_column": label_column,
+        "name_column": name_column,
+        "class_table": class_table,
+        "split_column": split_column,
+        "layer": layer,
+        "where": where,
+    }
+    scenes = []
+    for scene_path, labels_path in ((scene, labels), *also):
+        source = open_source(scene_path, pixel_coordinates=pixel_coordinates, mask=mask)
+        terminal.say(describe_wavelengths(cube_of(source)))
+        report_mask(terminal, source)
+        truth = read_labels(labels_path, source.grid, **options)
+        report_labels(terminal, truth)
+        scenes.append(SceneWithLabels(source=source, truth=truth, labels=labels_path))
+    learnt = scenes[0]
+    if len(scenes) > 1 or common is not None:
+        learnt = on_common_bands(scenes, common, tolerance_nm, reach, terminal)
+    truth = learnt.truth
     with about(labels):
         check_trainable(truth)
-    report_labels(terminal, truth)
     with about(scene):
-        data = labelled_scene(
-            scene, cube, truth.labels, truth.units, pixel_coordinates=pixel_coordinates
-        )
+        data = labelled_scene(learnt.source, truth.labels, truth.units)
     if data.nodata:
         terminal.say(f"  {data.nodata} labelled pixels hold no value in some band, left out")
     with about(labels):
@@ -130,16 +153,16 @@ def train(
     if truth.splits is None:  # what a column holds out is never learnt from
         everything = data.labels != UNLABELLED
         fitted = refit(data, part, model, fitted, everything, how=how, terminal=terminal)
-    wavelengths = wavelengths_of(cube)
+    found = data.source.wavelengths
     card = ModelCard(
         architecture=model,
         settings=fitted.settings,
         bands=len(data.bands),
-        wavelengths=wavelengths and wavelengths.select(data.bands),
+        wavelengths=found and found.select(data.bands),
         tolerance_nm=tolerance_nm,
         classes=scheme,
         halo=reach,
-        scenes=(str(cube.attrs["scene_id"]),),
+        scenes=tuple(str(one.source.attrs["scene_id"]) for one in scenes),
         seed=seed,
         version=__version__,
         training={
@@ -149,6 +172,9 @@ def train(
             "train_pixels": int(split.train.sum()),
             "validation_pixels": int(split.validation.sum()),
             "learnt_from_all_labels": truth.splits is None,
+            "sensors": sorted({str(one.source.attrs.get("sensor", "")) for one in scenes} - {""}),
+            "mask": mask,
+            "band_dropout": band_dropout,
         },
         scores={f"validation_{k}": v for k, v in accuracy.scores().items()},
     )

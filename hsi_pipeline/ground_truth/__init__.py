@@ -23,6 +23,7 @@ from hsi_pipeline.ground_truth.truth import (
     LabelReport,
     align_labels,
     check_trainable,
+    join_schemes,
 )
 from hsi_pipeline.ground_truth.vectors import read_vector, vector_layers
 
@@ -35,6 +36,7 @@ __all__ = [
     "LabelReport",
     "align_labels",
     "check_trainable",
+    "join_schemes",
     "read_labels",
 ]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from odc.geo.geobox import GeoBox
@@ -117,6 +118,34 @@ def align_labels(truth: GroundTruth, scheme: ClassScheme) -> np.ndarray:
             )
         recoded[category.code] = known[key]
     return recoded[truth.labels]
+
+
+def join_schemes(schemes: Sequence[ClassScheme]) -> ClassScheme:
+    """Return the classes of several label files as one scheme.
+
+    Classes match as in `align_labels`. One that is new keeps its code where that is free, else it
+    gets the lowest free one.
+
+    Args:
+        schemes: The classes of each file.
+
+    Raises:
+        InputError: There are more classes than codes.
+    """
+    joined = list(schemes[0].categories)
+    for scheme in schemes[1:]:
+        by_name = _has_own_names(scheme) and all(_has_own_names(s) for s in schemes)
+        for category in scheme.categories:
+            known = {c.name if by_name else c.code for c in joined}
+            if (category.name if by_name else category.code) in known:
+                continue
+            codes = {c.code for c in joined}
+            free = [code for code in range(1, MAX_CODE + 1) if code not in codes]
+            if not free:
+                raise InputError(f"the label files hold more than {MAX_CODE} classes together")
+            code = category.code if category.code not in codes else free[0]
+            joined.append(replace(category, code=code))
+    return ClassScheme(tuple(sorted(joined, key=lambda category: category.code)))
 
 
 def _has_own_names(scheme: ClassScheme) -> bool:

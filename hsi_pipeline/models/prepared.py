@@ -75,7 +75,12 @@ _STRIP_VALUES = 2**20  # digital numbers turned to floating point at once, in a 
 
 
 def prepare(
-    model: nn.Module, scale: Tensor, offset: Tensor, dtype: torch.dtype = torch.float32
+    model: nn.Module,
+    scale: Tensor,
+    offset: Tensor,
+    dtype: torch.dtype = torch.float32,
+    *,
+    matrix: Tensor | None = None,
 ) -> nn.Module:
     """Prepare a network for scenes of some radiometry.
 
@@ -85,6 +90,9 @@ def prepare(
         offset: Added after scaling (band,).
         dtype: Number type of all layers behind the first; that one computes in float32, or
             float64 if asked for.
+        matrix: Weights (model band, band) that make the network's bands of the scene's
+            reflectance; a band whose weights are all zero gets the mean of the training pixels.
+            None: the scene's bands are the network's.
 
     Returns:
         A module of `(raw, valid, cut)`: digital numbers (band, y, x) of any number type; validity
@@ -95,9 +103,10 @@ def prepare(
     """
     for kind, made in _KINDS.items():
         if isinstance(model, kind):
-            prepared = made(model, _standardised(model, scale, offset))
+            prepared = made(model, _reflectance(model, scale, offset, matrix).standardised(model))
             return prepared.eval().requires_grad_(False).to_type(dtype)
-    return _Plain(model, scale, offset, dtype).eval()
+    plain = None if matrix is None else _reflectance(model, scale, offset, matrix)
+    return _Plain(model, scale, offset, dtype, plain).eval()
 
 
 class _Affine:
@@ -126,13 +135,21 @@ class _Affine:
         return _Affine(self.weight / std[:, None], self.center, (self.bias - mean) / std)
 
 
-def _standardised(model: Any, scale: Tensor, offset: Tensor) -> _Affine:
-    """Return radiometry and standardisation as one map, its centre at the training pixels' mean."""
+def _reflectance(model: Any, scale: Tensor, offset: Tensor, matrix: Tensor | None) -> _Affine:
+    """Return radiometry and resampling as one map, its centre at the training pixels' mean."""
     scale, offset = scale.double(), offset.double()
-    mean = model.band_mean.double()
-    center = torch.where(scale != 0, (mean - offset) / scale, 0.0)
-    reflectance = _Affine(torch.diag(scale), center, center * scale + offset)
-    return reflectance.standardised(model)
+    known = getattr(model, "band_mean", None)  # a classifier of scikit-learn has none
+    count = len(scale) if matrix is None else len(matrix)
+    mean = torch.zeros(count, dtype=torch.float64) if known is None else known.double()
+    if matrix is None:
+        center = torch.where(scale != 0, (mean - offset) / scale, 0.0)
+        return _Affine(torch.diag(scale), center, center * scale + offset)
+    weights = matrix.double()
+    share = weights.sum(0)
+    typical = torch.where(share != 0, (mean @ weights) / share, 0.0)  # of the scene's bands
+    center = torch.where(scale != 0, (typical - offset) / scale, 0.0)
+    absent = torch.where((weights == 0).all(1), mean, 0.0)
+    return _Affine(weights * scale, center, weights @ (center * scale + offset) + absent)
 
 
 class _FirstLayer(nn.Module):
@@ -369,24 +386,40 @@ class _Plain(nn.Module):
     scale: Tensor
     offset: Tensor
 
-    def __init__(self, model: nn.Module, scale: Tensor, offset: Tensor, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        scale: Tensor,
+        offset: Tensor,
+        dtype: torch.dtype,
+        resampled: _Affine | None = None,
+    ) -> None:
         super().__init__()
+        exact = dtype if dtype == torch.float64 else torch.float32
+        self.resampled: nn.Module | None = None
+        if resampled is not None:
+            self.resampled = _FirstLayer([resampled]).to(exact)
         self.model = model
         self.halo = int(model.halo)  # type: ignore[arg-type]
         self.mixed = dtype == torch.bfloat16
-        exact = dtype if dtype == torch.float64 else torch.float32
         self.register_buffer("scale", scale.to(exact)[:, None, None])
         self.register_buffer("offset", offset.to(exact)[:, None, None])
 
     def forward(self, raw: Tensor, valid: Tensor | None = None, cut: Sides = _WHOLE) -> Tensor:
-        # channels last from the start and changed in place: the window exists once
-        x = raw.movedim(0, -1).to(self.scale.dtype, copy=True).contiguous().movedim(-1, 0)
-        x.mul_(self.scale).add_(self.offset)
-        if valid is not None:
-            x.masked_fill_(~valid, 0.0)
+        if self.resampled is not None:
+            x = self.resampled(raw, valid, self.scale.dtype)[0][0]
+        else:
+            x = self._scaled(raw, valid)
         with torch.autocast(raw.device.type, torch.bfloat16, enabled=self.mixed):
             scores = self.model(x[None], None if valid is None else _mask(valid, x.dtype))[0]
         return cut.crop(scores, self.halo).to(x.dtype)
+
+    def _scaled(self, raw: Tensor, valid: Tensor | None) -> Tensor:
+        """Return reflectance (band, y, x), zero where invalid."""
+        # channels last from the start and changed in place: the window exists once
+        x = raw.movedim(0, -1).to(self.scale.dtype, copy=True).contiguous().movedim(-1, 0)
+        x.mul_(self.scale).add_(self.offset)
+        return x if valid is None else x.masked_fill_(~valid, 0.0)
 
 
 def _mask(valid: Tensor | None, dtype: torch.dtype) -> Tensor | None:
