@@ -467,7 +467,14 @@ def test_envi_header_fields(tmp_path, pixels):
     assert source.good == (True, False, True, True, True, True, True)
     assert source.band_names == tuple("abcdefg")
     assert (source.scale, source.offset, source.nodata) == (1e-4, 0.0, -9999.0)
-    assert source.attrs == {"scene_id": "flight", "acquired": "2022-07-24T10:45:26Z"}
+    assert (
+        source.attrs.items()
+        >= {
+            "scene_id": "flight",
+            "acquired": "2022-07-24T10:45:26Z",
+            "quantity": "reflectance",
+        }.items()
+    )
     assert source.grid == GeoBox((23, 31), TRANSFORM, CRS)
 
 

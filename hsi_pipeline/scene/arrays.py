@@ -11,7 +11,7 @@ import scipy.io
 
 from hsi_pipeline.cube import pixel_grid
 from hsi_pipeline.errors import InputError
-from hsi_pipeline.scene.files import check_file, file_stamp, full_path
+from hsi_pipeline.scene.files import check_file, file_stamp, full_path, one_line
 from hsi_pipeline.scene.source import SceneSource
 
 _SUFFIXES = (".mat", ".npy")
@@ -125,8 +125,8 @@ def _array(path: str, ndim: int, stamp: str) -> np.ndarray:
 def _load_npy(path: str) -> dict[str, np.ndarray]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as a .npy array: {error}") from error
+    except Exception as error:  # numpy has Python's own parser read the header
+        raise InputError(f"{path} cannot be read as a .npy array: {one_line(error)}") from error
     if array.dtype.kind not in _REAL_KINDS:
         raise InputError(f"{path} holds {array.dtype}; expected integers or floats")
     return {"the array": array}
@@ -140,7 +140,7 @@ def _load_mat(path: str) -> dict[str, np.ndarray]:
             f"{path} is a MATLAB v7.3 (HDF5) file; save it with '-v7' or as .npy"
         ) from error
     except Exception as error:  # scipy raises whatever its parser stumbles over
-        raise InputError(f"{path} cannot be read as a .mat file: {error}") from error
+        raise InputError(f"{path} cannot be read as a .mat file: {one_line(error)}") from error
     return {
         name: array
         for name, array in contents.items()

@@ -5,18 +5,26 @@ from __future__ import annotations
 import fnmatch
 import os
 import posixpath
-import tarfile
-import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-
-import fsspec
+from typing import IO
 
 from hsi_pipeline.errors import InputError
-from hsi_pipeline.scene.files import file_stamp, full_path, is_remote
+from hsi_pipeline.scene.addresses import is_absent, open_bytes, share_settings
+from hsi_pipeline.scene.archives import deflated_names, list_archive, open_member
+from hsi_pipeline.scene.files import (
+    file_stamp,
+    full_path,
+    inside_archive,
+    is_remote,
+    one_line,
+    shown,
+)
 
 ZIP_SUFFIXES = (".zip",)
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+_PIECE_BYTES = 2**20
 _MOST_BYTES = 64 * 2**20  # of a metadata file, which are read whole
 _MOST_NAMES = 100_000
 _GDAL_SCHEMES = {
@@ -29,7 +37,6 @@ _GDAL_SCHEMES = {
     "http": "/vsicurl/http://",
     "file": "",
 }
-_INSIDE = {"/vsizip/": ZIP_SUFFIXES, "/vsitar/": TAR_SUFFIXES}
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,19 @@ class Place:
     """"zip", "tar" (compressed or not), or "" for a folder."""
     names: tuple[str, ...] | None
     """Files in it, with "/" between folders; None where an address does not list them."""
+    prefix: str = ""
+    """What the archive itself writes before each of the names, such as "./"."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its files are files on disk."""
+        return not self.archive and not is_remote(self.root)
+
+    def is_compressed(self, name: str) -> bool:
+        """Tell whether a file is compressed by its archive, so that its middle is not at hand."""
+        if self.archive == "zip":
+            return name in deflated_names(self.root, file_stamp(self.root))
+        return self.archive == "tar" and not shown(self.root).lower().endswith(".tar")
 
     def find(self, pattern: str) -> tuple[str, ...]:
         """Return the names whose last part fits a pattern such as "*METADATA.XML", any case."""
@@ -59,13 +79,50 @@ class Place:
             InputError: It is not there, larger than 64 MB, or cannot be read.
         """
         try:
-            with fsspec.open(self.opened(name), "rb") as stream:
-                content: bytes = stream.read(_MOST_BYTES + 1)
+            with self._bytes_of(name) as stream:
+                content = b"".join(_pieces(stream))
         except Exception as error:  # each of fsspec's file systems raises its own
-            raise InputError(f"{self.shown(name)} cannot be read ({_said(error)})") from error
+            raise InputError(f"{self.shown(name)} cannot be read ({one_line(error)})") from error
         if len(content) > _MOST_BYTES:
             raise InputError(f"{self.shown(name)} is larger than any metadata (64 MB)")
         return content
+
+    def begins(self, name: str, wanted: bytes) -> bool:
+        """Tell whether there is a file of this name that begins with some bytes.
+
+        Raises:
+            InputError: The server cannot be asked.
+        """
+        return self.head(name, len(wanted)) == wanted
+
+    def head(self, name: str, size: int) -> bytes | None:
+        """Return the first bytes of a file, None if there is no such file.
+
+        Raises:
+            InputError: The file cannot be read, or its server not be asked.
+        """
+        if self.names is not None and name not in self.names:
+            return None
+        path = self.opened(name)
+        if path.startswith("/vsi") or (not is_remote(path) and not os.path.isfile(path)):
+            return None
+        try:
+            with self._bytes_of(name) as stream:
+                return stream.read(size)
+        except Exception as error:
+            if is_absent(error):
+                return None
+            raise InputError(f"{self.shown(name)} cannot be read ({one_line(error)})") from error
+
+    @contextmanager
+    def _bytes_of(self, name: str) -> Iterator[IO[bytes]]:
+        """Give a file, open."""
+        if not self.archive:
+            with open_bytes(self.opened(name)) as stream:
+                yield stream
+        else:
+            with open_member(self.root, self.archive, self.prefix + name) as stream:
+                yield stream
 
     def gdal(self, name: str) -> str:
         """Return the path by which GDAL opens a file."""
@@ -79,11 +136,11 @@ class Place:
         if not self.archive:
             join = posixpath.join if is_remote(self.root) else os.path.join
             return join(self.root, name)
-        return f"{self.archive}://{name}::{self.root}"
+        return f"{self.archive}://{self.prefix}{name}::{self.root}"
 
     def shown(self, name: str) -> str:
         """Return how messages call a file."""
-        return self.opened(name) if not self.archive else f"{name} in {self.root}"
+        return shown(self.opened(name) if not self.archive else f"{name} in {self.root}")
 
 
 def place_of(path: str) -> tuple[Place, str]:
@@ -100,19 +157,12 @@ def place_of(path: str) -> tuple[Place, str]:
         InputError: There is nothing, or the archive cannot be read or has names that lead out
             of it.
     """
-    for prefix, suffixes in _INSIDE.items():
-        if path.startswith(prefix):
-            inner = path.removeprefix(prefix).replace("{", "").replace("}", "")
-            for suffix in suffixes:
-                head, found, tail = inner.partition(f"{suffix}/")
-                if found:
-                    return _archive(_address(head + suffix)), tail
-            return _archive(_address(inner)), ""
+    if inside := inside_archive(path):
+        return _archive(address_of(inside[0])), inside[1]
     if archive_kind(path):
         return _archive(path), ""
     if is_remote(path):
-        root, _, name = path.rpartition("/")
-        return Place(root, "", None), name
+        return folder_of(path)
     if os.path.isdir(path):
         return _folder(path), ""
     if not os.path.isfile(path):
@@ -121,9 +171,26 @@ def place_of(path: str) -> tuple[Place, str]:
     return Place(root, "", tuple(sorted(os.listdir(root)))), name
 
 
+def folder_of(path: str) -> tuple[Place, str]:
+    """Return the folder of a file, not listed, and the file's name in it.
+
+    Args:
+        path: A file on disk, an address, or a path of GDAL's.
+    """
+    if not is_remote(path):
+        root, name = os.path.split(os.path.abspath(path))
+        return Place(root, "", None), name
+    share_settings()
+    address = address_of(path)
+    # a key of S3 may have a question mark, an address of the web ends at it
+    end = address.find("?") if address.startswith("http") else -1
+    cut = address.rfind("/", 0, end if end >= 0 else None)
+    return Place(address[:cut], "", None), address[cut + 1 :]
+
+
 def archive_kind(path: str) -> str:
     """Return "zip" or "tar" for the name of an archive, "" for any other."""
-    lower = path.lower()
+    lower = shown(path).lower()
     if lower.startswith("/vsi"):
         return ""
     return "zip" if lower.endswith(ZIP_SUFFIXES) else "tar" if lower.endswith(TAR_SUFFIXES) else ""
@@ -137,8 +204,8 @@ def gdal_path(path: str) -> str:
     return _GDAL_SCHEMES[scheme] + rest
 
 
-def _address(path: str) -> str:
-    """Return a path of GDAL's as an address."""
+def address_of(path: str) -> str:
+    """Return a path of GDAL's as an address; any other path as it is."""
     for scheme, prefix in _GDAL_SCHEMES.items():
         if prefix and path.startswith(prefix):
             return f"{scheme}://{path.removeprefix(prefix)}"
@@ -164,33 +231,12 @@ def _archive(path: str) -> Place:
         raise InputError(f"{path}: no such file")
     kind = archive_kind(path)
     root = full_path(path)
-    return Place(root, kind, _listed(root, kind, file_stamp(path)))
+    names = list_archive(root, kind, file_stamp(path))
+    prefix = "./" if names and all(name.startswith("./") for name in names) else ""
+    return Place(root, kind, tuple(name.removeprefix(prefix) for name in names), prefix)
 
 
-@lru_cache(maxsize=32)  # listing a .tar.gz means decompressing all of it
-def _listed(root: str, kind: str, stamp: str) -> tuple[str, ...]:
-    try:
-        if kind == "zip":
-            with fsspec.open(root, "rb") as stream, zipfile.ZipFile(stream) as archive:
-                names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
-        else:
-            with fsspec.open(root, "rb") as stream:
-                names = _names_in_tar(stream)
-    except Exception as error:  # whatever a damaged archive or a server makes of it
-        raise InputError(f"{root} cannot be read as an archive ({_said(error)})") from error
-    for name in names:
-        parts = name.replace("\\", "/").split("/")
-        if ".." in parts or name.startswith(("/", "\\")) or ":" in parts[0]:
-            raise InputError(
-                f"{root} holds {name!r}, a path that leaves the archive; it is refused"
-            )
-    return tuple(names)
-
-
-def _names_in_tar(stream: object) -> list[str]:
-    with tarfile.open(fileobj=stream, mode="r:*") as archive:  # type: ignore[call-overload]
-        return [entry.name.removeprefix("./") for entry in archive if entry.isfile()]
-
-
-def _said(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _pieces(stream: IO[bytes]) -> Iterator[bytes]:
+    """Read a file, and one piece more than metadata may have."""
+    for _ in range(_MOST_BYTES // _PIECE_BYTES + 1):
+        yield stream.read(_PIECE_BYTES)

@@ -64,12 +64,12 @@ class QualityBits(Protocol):
 
 @dataclass(frozen=True)
 class QualityLayer:
-    """A plane of a product that says something about each pixel."""
+    """A plane of a product, or one for each band, that says something about each pixel."""
 
     pixels: Pixels
     """Where it is, (band, y, x)."""
-    band: int = 0
-    """Which of the bands."""
+    band: int | None = 0
+    """Which of the bands; None: a pixel has a flag if any of them says so."""
     values: tuple[tuple[int, str], ...] = ()
     """Values of the plane and the flags they mean."""
     bits: tuple[tuple[int, str], ...] = ()
@@ -99,12 +99,12 @@ class QualityLayers:
         """Return the bits of a window, uint16 (y, x)."""
         found = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint16)
         for layer in self.layers:
-            band = slice(layer.band, layer.band + 1)
-            plane = layer.pixels[band, rows, columns][0]
+            bands = slice(None) if layer.band is None else slice(layer.band, layer.band + 1)
+            planes = layer.pixels[bands, rows, columns]
             for value, flag in layer.values:
-                found[plane == value] |= bit(flag)
+                found[(planes == value).any(axis=0)] |= bit(flag)
             for mask, flag in layer.bits:
-                found[(plane & mask) != 0] |= bit(flag)
+                found[(planes & mask).any(axis=0)] |= bit(flag)
         return found
 
 
@@ -123,8 +123,7 @@ def check_quality_size(path: str, name: str, found: Sequence[int], wanted: Seque
     if tuple(found) != tuple(wanted):
         raise InputError(
             f"{path}: the quality layer {name} has {found[0]} x {found[1]} pixels, the image "
-            f"{wanted[0]} x {wanted[1]}; the product is damaged, download it again, or leave "
-            "quality layers aside with --mask none"
+            f"{wanted[0]} x {wanted[1]}; the product is damaged, download it again"
         )
 
 

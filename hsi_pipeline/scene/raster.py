@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import threading
 import warnings
 
 import rasterio
+from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from hsi_pipeline.cube import pixel_grid
 from hsi_pipeline.errors import InputError
+from hsi_pipeline.scene.addresses import share_settings
+from hsi_pipeline.scene.files import is_remote, one_line, shown
+from hsi_pipeline.scene.places import address_of, gdal_path
 
 # GDAL's own default is 5 % of the machine's memory in every process, which helps nothing here:
 # windows are read once, and small ones come from `block_cache`. It is read at GDAL's first use.
 os.environ.setdefault("GDAL_CACHEMAX", "256")
+
+# A server is not asked to list the folder of a scene: S3 bills and often forbids it, and folders
+# of archives are long. Files beside the scene (.hdr, .aux.xml) are asked for by name all the same,
+# which EMPTY_DIR would not do.
+_REMOTE = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
+
+_S3_ERROR = re.compile(r"<Code>(\w+)</Code>")
 
 # warnings.catch_warnings swaps a list shared by all threads.
 _quiet = threading.Lock()
@@ -27,21 +40,46 @@ def open_raster(path: str, driver: str | None = None) -> DatasetReader:
 
     Whether a scene may lack a georeference is decided by `raster_grid`.
 
+    Args:
+        path: A file, an address, or a path of GDAL's.
+        driver: Name of the only driver that may open it.
+
     Raises:
         InputError: GDAL cannot open the file.
     """
+    options = {}
+    if is_remote(path):
+        share_settings()
+        options = {name: os.environ.get(name, value) for name, value in _REMOTE.items()}
     try:
-        with _quiet, warnings.catch_warnings():
+        with _quiet, warnings.catch_warnings(), rasterio.Env(**options):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(path, driver=driver)
+            return rasterio.open(gdal_path(path), driver=driver)
     except RasterioError as error:
-        raise InputError(
-            f"{path} cannot be opened as a raster: {error}. "
-            "An ENVI image needs its .hdr header beside it"
-        ) from error
+        raise InputError(_refusal(path, error)) from error
 
 
-def raster_grid(path: str, raster: DatasetReader, *, pixel_coordinates: bool) -> GeoBox:
+def _refusal(path: str, error: Exception) -> str:
+    """Say why a raster cannot be opened, and what to do."""
+    name = shown(address_of(path))
+    said = one_line(error).replace(shown(gdal_path(path)), name).rstrip(".")
+    if answer := _S3_ERROR.search(said):
+        said = f"the server says {answer[1]}"
+    if is_remote(path):
+        return f"{name} cannot be opened as a raster: {said}"
+    return (
+        f"{path} cannot be opened as a raster: {said}. "
+        "An ENVI image needs its .hdr header beside it"
+    )
+
+
+def raster_grid(
+    path: str,
+    raster: DatasetReader,
+    *,
+    pixel_coordinates: bool,
+    transform: Affine | None = None,
+) -> GeoBox:
     """Return the grid of a raster; pixel coordinates only where they were asked for.
 
     Args:
@@ -49,14 +87,21 @@ def raster_grid(path: str, raster: DatasetReader, *, pixel_coordinates: bool) ->
         raster: The open raster.
         pixel_coordinates: Permits a scene without georeference. One that has a georeference
             keeps it.
+        transform: From columns and rows to map coordinates, if not what GDAL says.
 
     Raises:
         InputError: The georeference is missing or incomplete.
     """
     shape = (raster.height, raster.width)
-    located = not raster.transform.is_identity
+    transform = raster.transform if transform is None else transform
+    located = not transform.is_identity
+    if located and not _is_usable(transform):
+        raise InputError(
+            f"{path}: its geotransform {tuple(transform)[:6]} gives pixels no place or no size; "
+            "correct the georeference"
+        )
     if located and raster.crs is not None:
-        return GeoBox(shape, raster.transform, raster.crs)
+        return GeoBox(shape, transform, raster.crs)
     if pixel_coordinates:
         return pixel_grid(*shape)
     if raster.gcps[0]:
@@ -68,6 +113,11 @@ def raster_grid(path: str, raster: DatasetReader, *, pixel_coordinates: bool) ->
     else:
         lack = "has no CRS and no geotransform; georeference it"
     raise InputError(f"{path} {lack} or work in pixel coordinates with --pixel-coordinates")
+
+
+def _is_usable(transform: Affine) -> bool:
+    """Tell whether pixels have a size and a place."""
+    return all(map(math.isfinite, transform)) and not transform.is_degenerate
 
 
 def check_pixel_type(path: str, raster: DatasetReader) -> None:

@@ -40,3 +40,20 @@ def _range(part: slice | int, size: int) -> range:
 
 def _around(numbers: range) -> slice:
     return slice(min(numbers), max(numbers) + 1)
+
+
+def copy_pixels(window: np.ndarray, stored: np.ndarray) -> None:
+    """Copy a window (band, y, x) whose bands may lie next to each other in memory.
+
+    Row by row, since a row of all bands fits the processor's cache: NumPy's own order would fetch
+    each line of memory anew for every few bands, which takes up to nine times as long.
+
+    Args:
+        window: Receives the pixels.
+        stored: Of the same shape, with strides of any order.
+    """
+    if abs(stored.strides[0]) < abs(stored.strides[2]):
+        for row in range(stored.shape[1]):
+            window[:, row] = stored[:, row]
+    else:
+        window[...] = stored
