@@ -1,0 +1,1 @@
+"""What EnMAP and DESIS share: products of DLR, an XML that describes images beside it."""
