@@ -27,7 +27,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Scene = Annotated[str, typer.Argument(help="GeoTIFF, COG, VRT or ENVI file (.mat, .npy too).")]
+Scene = Annotated[
+    str,
+    typer.Argument(
+        help="A product as delivered (EnMAP, PRISMA, EMIT, DESIS, AVIRIS, NEON, Tanager: folder, "
+        "archive or file), GeoTIFF, ENVI, Zarr or CF netCDF (.mat, .npy too); s3://, https:// too."
+    ),
+]
 Labels = Annotated[str, typer.Argument(help="Polygons or points, or a class raster.")]
 Model = Annotated[Path, typer.Argument(help="Model made by 'train'.")]
 LabelColumn = Annotated[
@@ -69,10 +75,36 @@ Tolerance = Annotated[
 ]
 
 
+Mask = Annotated[
+    str,
+    typer.Option(
+        help="What becomes nodata by a product's quality layers: default (cloud, cloud shadow, "
+        "saturated, invalid), none, strict, or flags with commas between."
+    ),
+]
+Resampling = Annotated[
+    str, typer.Option(help="How the model's bands are made: auto, nearest, linear or gaussian.")
+]
+FillMissing = Annotated[
+    str,
+    typer.Option(help="What becomes of bands the scene lacks: error, interpolate, or mean."),
+]
+
+
 def _version(show: bool) -> None:
     if show:
         typer.echo(f"hsi-pipeline {__version__}")
         raise typer.Exit
+
+
+def _paired(scenes: list[str], labels: list[str], first: str) -> list[tuple[str, str]]:
+    """Return each further scene with its labels; without any, the first scene's hold for all."""
+    if labels and len(labels) != len(scenes):
+        raise InputError(
+            f"{len(scenes)} scenes by --also, but {len(labels)} label files by --also-labels; give "
+            "one for each, or none if the first one holds the labels of all"
+        )
+    return list(zip(scenes, labels or [first] * len(scenes), strict=True))
 
 
 @app.callback()
@@ -88,12 +120,39 @@ def _root(
 def info(
     scene: Scene,
     bands: Annotated[bool, typer.Option("--bands", help="List every band.")] = False,
+    mask: Mask = "none",
     pixel_coordinates: PixelCoordinates = False,
 ) -> None:
     """Show grid, CRS, bands, bad bands, nodata share and quick statistics."""
     from hsi_pipeline.commands.info import info
 
-    info(scene, bands=bands, pixel_coordinates=pixel_coordinates)
+    info(scene, bands=bands, mask=mask, pixel_coordinates=pixel_coordinates)
+
+
+@app.command()
+def ingest(
+    scene: Scene,
+    out: Annotated[Path, typer.Option(help="Store to write, .zarr.")],
+    chunk: Annotated[
+        int, typer.Option(help="Side of a chunk in pixels; a chunk holds all bands.")
+    ] = 128,
+    pixel_coordinates: PixelCoordinates = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    progress: Progress = "bar",
+) -> None:
+    """Rewrite a scene once as Zarr that windows are read from fast; nothing else changes."""
+    from hsi_pipeline.commands.ingest import ingest
+    from hsi_pipeline.commands.terminal import open_terminal
+
+    ingest(
+        scene,
+        out,
+        chunk=chunk,
+        pixel_coordinates=pixel_coordinates,
+        overwrite=overwrite,
+        terminal=open_terminal(progress, quiet=quiet),
+    )
 
 
 @app.command()
@@ -128,6 +187,23 @@ def train(
     tolerance_nm: Annotated[
         float, typer.Option(help="How far bands of other scenes may lie off, in nm.")
     ] = 5.0,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="A further scene to learn from, of any sensor; may be repeated."),
+    ] = None,
+    also_labels: Annotated[
+        list[str] | None,
+        typer.Option(help="Labels of each --also, in the same order; default the same file."),
+    ] = None,
+    wavelengths: Annotated[
+        str | None,
+        typer.Option(help="Bands to learn on, START:STOP:STEP in nm; default those in common."),
+    ] = None,
+    band_dropout: Annotated[
+        float,
+        typer.Option(help="Largest share of bands hidden at random, so that gaps do less harm."),
+    ] = 0.0,
+    mask: Mask = "default",
     baselines: Annotated[
         bool, typer.Option(help="Compare a network with scikit-learn's classifiers.")
     ] = True,
@@ -157,6 +233,10 @@ def train(
         validation_share=validation_share,
         guard=guard,
         tolerance_nm=tolerance_nm,
+        also=_paired(also or [], also_labels or [], labels),
+        wavelengths=wavelengths,
+        band_dropout=band_dropout,
+        mask=mask,
         baselines=baselines,
         pixel_coordinates=pixel_coordinates,
         overwrite=overwrite,
@@ -189,6 +269,7 @@ def crossval(
         Path | None, typer.Option(help="Table to write, .csv; a .md summary goes beside it.")
     ] = None,
     device: Device = "auto",
+    mask: Mask = "default",
     pixel_coordinates: PixelCoordinates = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -214,6 +295,7 @@ def crossval(
         where=where,
         out=out,
         device=device,
+        mask=mask,
         pixel_coordinates=pixel_coordinates,
         overwrite=overwrite,
         terminal=open_terminal(progress, quiet=quiet),
@@ -237,6 +319,9 @@ def evaluate(
     device: Device = "auto",
     scheduler: Scheduler = None,
     tolerance_nm: Tolerance = None,
+    resampling: Resampling = "auto",
+    fill_missing: FillMissing = "error",
+    mask: Mask = "default",
     pixel_coordinates: PixelCoordinates = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -262,6 +347,9 @@ def evaluate(
         device=device,
         scheduler=scheduler,
         tolerance_nm=tolerance_nm,
+        resampling=resampling,
+        fill_missing=fill_missing,
+        mask=mask,
         pixel_coordinates=pixel_coordinates,
         overwrite=overwrite,
         terminal=open_terminal(progress, quiet=quiet),
@@ -285,6 +373,9 @@ def classify(
     device: Device = "auto",
     scheduler: Scheduler = None,
     tolerance_nm: Tolerance = None,
+    resampling: Resampling = "auto",
+    fill_missing: FillMissing = "error",
+    mask: Mask = "default",
     pixel_coordinates: PixelCoordinates = False,
     overwrite: Overwrite = False,
     restart: Restart = False,
@@ -312,6 +403,9 @@ def classify(
         device=device,
         scheduler=scheduler,
         tolerance_nm=tolerance_nm,
+        resampling=resampling,
+        fill_missing=fill_missing,
+        mask=mask,
         pixel_coordinates=pixel_coordinates,
         overwrite=overwrite,
         restart=restart,

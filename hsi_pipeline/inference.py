@@ -85,8 +85,8 @@ def classify_cube(
     read = operator.bands
     if operator.absent and not hasattr(model, "band_mean"):
         raise InputError(
-            "this model does not keep the mean of its training pixels, so that missing bands cannot "
-            "be set to it; use --fill-missing interpolate"
+            "this model does not keep the mean of its training pixels, so that missing bands "
+            "cannot be set to it; use --fill-missing interpolate"
         )
     scale, offset = (torch.from_numpy(values[list(read)]) for values in scale_offset(cube))
     matrix = None if operator.matrix is None else torch.from_numpy(operator.matrix)
@@ -241,5 +241,7 @@ def _as_dataset(planes: da.Array, cube: xr.DataArray, scheme: ClassScheme) -> xr
             _taken(planes, slice(2, None), np.float32),
             {"long_name": "probability of each class", "units": "1", **common},
         )
-    kept = {k: cube.attrs[k] for k in ("scene_id", "acquired") if k in cube.attrs}
+    kept = {
+        k: cube.attrs[k] for k in ("scene_id", "acquired", "sensor", "level") if k in cube.attrs
+    }
     return xr.Dataset(variables, coords, attrs=kept)

@@ -19,8 +19,8 @@ from dask.base import tokenize
 
 from hsi_pipeline.cube import make_cube
 from hsi_pipeline.errors import InputError
-from hsi_pipeline.scene import arrays, envi, geotiff
-from hsi_pipeline.scene.files import file_stamp
+from hsi_pipeline.scene import arrays, cf, desis, emit, enmap, envi, geotiff, neon, prisma, tanager
+from hsi_pipeline.scene.files import file_stamp, shown
 from hsi_pipeline.scene.quality import (
     MaskedPixels,
     QualityPlane,
@@ -30,7 +30,18 @@ from hsi_pipeline.scene.quality import (
 )
 from hsi_pipeline.scene.source import SceneSource
 
-READERS: tuple[ModuleType, ...] = (arrays, envi, geotiff)
+READERS: tuple[ModuleType, ...] = (
+    enmap,
+    desis,
+    emit,
+    prisma,
+    neon,
+    tanager,
+    cf,
+    arrays,
+    envi,
+    geotiff,
+)
 """Asked in this order; the last one takes what no other recognises."""
 
 # What parsers raise over files that are damaged in ways that no reader thought of.
@@ -62,7 +73,7 @@ def open_source(
     text = fspath(path)
     flags = flags_of_mask(mask)
     try:
-        reader = next(reader for reader in READERS if reader.recognises(text))
+        reader = _reader(text)
         source: SceneSource = reader.open_source(text, pixel_coordinates=pixel_coordinates)
     except InputError:
         raise
@@ -70,6 +81,15 @@ def open_source(
         said = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{text} cannot be understood, it is damaged ({said})") from error
     return _masked(source, flags)
+
+
+def reader_of(path: str | PathLike[str]) -> str:
+    """Return the name of the reader that recognises a scene, such as "enmap"."""
+    return _reader(fspath(path)).__name__.rpartition(".")[2]
+
+
+def _reader(path: str) -> ModuleType:
+    return next(reader for reader in READERS if reader.recognises(path))
 
 
 def _masked(source: SceneSource, flags: tuple[str, ...]) -> SceneSource:
@@ -110,7 +130,7 @@ def open_scene(
 def cube_of(source: SceneSource) -> xr.DataArray:
     """Return the lazy cube of an open scene; see `open_scene`."""
     chunks = chunks_of(source)
-    stamp = tokenize(file_stamp(source.path), source.attrs.get("mask"))
+    stamp = tokenize(file_stamp(source.path), source.pixels)
     pixels = da.from_array(
         source.pixels,
         chunks=chunks,
@@ -127,7 +147,7 @@ def cube_of(source: SceneSource) -> xr.DataArray:
         scale=source.scale,
         offset=source.offset,
         nodata=source.nodata,
-        attrs={**source.attrs, "source": Path(source.path).name},
+        attrs={**source.attrs, "source": Path(shown(source.path)).name},
     )
     if source.quality is not None:
         bits = da.from_array(
