@@ -1,7 +1,7 @@
 """Spectra of one sensor as another would see them: linear operators, worked out by wavelength.
 
 An operator is a matrix from a scene's bands to those that are wanted. It is applied where the
-spectra are multiplied by a matrix anyway, in the first layer of a network, and so costs nothing.
+spectra are multiplied by a matrix anyway, in the first layer of a network: no pass of its own.
 
 Interpolation takes the spectrum to be linear between the centres of a scene's usable bands, in the
 order of their wavelengths: detectors that overlap are woven together. The Gaussian method gives

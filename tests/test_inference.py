@@ -23,6 +23,7 @@ from hsi_pipeline.errors import InputError, WindowError
 from hsi_pipeline.estimators import fit_estimator, is_estimator
 from hsi_pipeline.inference import chunk_for_memory, classify_cube, resolve_precision
 from hsi_pipeline.models import build_model
+from hsi_pipeline.resampling import resample
 from hsi_pipeline.spectra import bands_for_model
 from hsi_pipeline.wavelengths import Wavelengths
 
@@ -341,6 +342,34 @@ def test_bands_in_another_order_give_the_same_map():
         classify(c, model, bands=bands_for_model(c, NM, BANDS, 1.0)) for c in (cube, permuted)
     )
     assert second.identical(first)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("chunk", [9, 16, 64])
+def test_another_sensor_s_scene_is_classified_as_if_it_were_resampled_first(name, chunk):
+    """Seven bands of another sensor, one of them dead, in an order of their own."""
+    model = network(name)
+    random = np.random.default_rng(3)
+    raw = random.integers(100, 5000, (7, 30, 25)).astype(np.int16)
+    raw[:, 3:6, 2:20] = NODATA
+    raw[2] = NODATA
+    span = (min(NM.center_nm) - 20, max(NM.center_nm) + 20)
+    centers = np.linspace(*span, 7)[[3, 1, 6, 0, 5, 2, 4]]
+    other = Wavelengths(tuple(centers.tolist()))
+    good = tuple(i != 2 for i in range(7))
+    operator = resample(NM, other, good, 1e4, method="linear")
+    assert 2 not in operator.bands
+    cube = make_cube(
+        da.from_array(raw, chunks=(7, 11, 13)),
+        GeoBox((30, 25), Affine(30, 0, 0, 0, -30, 0), "EPSG:32633"),
+        wavelengths=other, good=good, band_names=tuple("abcdefg"), scale=1e-4, nodata=NODATA,
+    )  # fmt: skip
+    valid = raw[0] != NODATA
+    made = operator.apply(raw[list(operator.bands)].astype(np.float64))
+    made[:, ~valid] = np.nan
+    probabilities, _ = by_hand(made, model, nodata=None)
+    found = classify(cube, model, bands=operator, chunk=chunk)
+    assert_is(found, probabilities, valid)
 
 
 def test_bands_that_the_model_does_not_use_do_not_matter():
