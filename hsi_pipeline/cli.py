@@ -120,7 +120,7 @@ def _root(
 def info(
     scene: Scene,
     bands: Annotated[bool, typer.Option("--bands", help="List every band.")] = False,
-    mask: Mask = "none",
+    mask: Mask = "default",
     pixel_coordinates: PixelCoordinates = False,
 ) -> None:
     """Show grid, CRS, bands, bad bands, nodata share and quick statistics."""

@@ -232,6 +232,8 @@ def _keys_at(place: list[str]) -> list[str]:
     """Return the keys that a section may have."""
     section: type[BaseModel] = Workflow
     for part in place:
+        if part.isdigit():  # a place in a list of sections
+            continue
         annotation = section.model_fields[part].annotation
         kinds = [annotation, *getattr(annotation, "__args__", ())]
         section = next(k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel))

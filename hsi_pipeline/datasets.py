@@ -215,6 +215,8 @@ class HyperspectralDataset(PixelDataset):
         Raises:
             InputError: A scene cannot be opened, or bands or grids do not fit.
         """
+        if bands is not None and wavelengths is not None:
+            raise InputError("give bands of the first scene or wavelengths for all, not both")
         given = [paths] if isinstance(paths, str | os.PathLike | SceneSource) else list(paths)
         sources = [
             scene
@@ -271,8 +273,9 @@ class HyperspectralDataset(PixelDataset):
         part, first = image[:, *place], min(bands)
         if part.size:
             raw = self._pixels[i][(slice(first, max(bands) + 1), *inner)]
-            if len(bands) < len(raw):
-                raw = raw[[band - first for band in bands]]
+            order = [band - first for band in bands]
+            if order != list(range(len(raw))):
+                raw = raw[order]
             fine = valid[place] = (
                 valid_pixels(raw, source.nodata) & self._inside(hit, window)[place]
             )

@@ -118,6 +118,8 @@ def resample(
     absent = missing if fill == "mean" else []
     lost = sorted({*missing} - {*interpolated, *absent})
     if lost or not any(supported):
+        beyond = fill == "error" and len(inside) < len(missing)
+        fill = "beyond" if beyond else fill
         raise InputError(_said_missing(wanted, lost or missing, tolerance_nm, fill, method))
     shift = max(
         bands.distance(wanted.center_nm[i], nearest[i])
@@ -145,6 +147,46 @@ def resample(
     )
 
 
+def check_tolerance(tolerance_nm: float) -> None:
+    """Refuse a tolerance that is none.
+
+    Raises:
+        InputError: It is below 0, infinite or no number.
+    """
+    if not tolerance_nm >= 0 or math.isinf(tolerance_nm):
+        raise InputError(f"the tolerance is {tolerance_nm} nm; it must be 0 or more")
+
+
+def supported_by_all(
+    wanted: Wavelengths, sensors: Sequence[tuple[Wavelengths, Sequence[bool]]], tolerance_nm: float
+) -> Wavelengths:
+    """Return the wanted bands that all of some sensors can give.
+
+    Args:
+        wanted: The bands.
+        sensors: Wavelengths of each, and which bands are usable.
+        tolerance_nm: As for `resample`.
+
+    Raises:
+        InputError: There is none.
+    """
+    usable = [UsableBands(found, good) for found, good in sensors]
+    kept = [
+        i
+        for i, center in enumerate(wanted.center_nm)
+        if all(
+            bands.support(center, bands.nearest(center), tolerance_nm, interpolating=True)
+            for bands in usable
+        )
+    ]
+    if not kept:
+        raise InputError(
+            f"the scenes have no wavelength in common within {tolerance_nm:g} nm; train on scenes "
+            "whose ranges overlap, or raise --tolerance-nm"
+        )
+    return wanted.select(kept)
+
+
 def common_wavelengths(
     sensors: Sequence[tuple[Wavelengths, Sequence[bool]]], tolerance_nm: float
 ) -> Wavelengths:
@@ -169,26 +211,15 @@ def common_wavelengths(
     def spacing(bands: UsableBands) -> float:
         return float(np.median(np.diff(bands.center_nm))) if len(bands.center_nm) > 1 else math.inf
 
-    kept: dict[float, float | None] = {}
-    for center in max(usable, key=spacing).center_nm.tolist():
-        nearest = [bands.nearest(center) for bands in usable]
-        if all(
-            bands.support(center, band, tolerance_nm, interpolating=True)
-            for bands, band in zip(usable, nearest, strict=True)
-        ):
-            widths = [
-                bands.found.fwhm_nm[band]
-                for bands, band in zip(usable, nearest, strict=True)
-                if band is not None
-            ]
-            known = [width for width in widths if width is not None]
-            kept[center] = max(known) if len(known) == len(usable) else None
-    if not kept:
-        raise InputError(
-            f"the scenes have no wavelength in common within {tolerance_nm:g} nm; train on scenes "
-            "whose ranges overlap, or raise --tolerance-nm"
-        )
-    return Wavelengths(tuple(kept), tuple(kept.values()))
+    coarsest = Wavelengths(tuple(max(usable, key=spacing).center_nm.tolist()))
+    common = supported_by_all(coarsest, sensors, tolerance_nm)
+    widths: list[float | None] = []
+    for center in common.center_nm:
+        nearest = [(bands, bands.nearest(center)) for bands in usable]
+        there = [bands.found.fwhm_nm[band] for bands, band in nearest if band is not None]
+        known = [width for width in there if width is not None]
+        widths.append(max(known) if len(known) == len(usable) else None)
+    return Wavelengths(common.center_nm, tuple(widths))
 
 
 def _method(
@@ -226,6 +257,8 @@ def _said_missing(
 ) -> str:
     advice = {
         "error": "train without them, raise --tolerance-nm, or --fill-missing interpolate",
+        "beyond": "some lie beyond the scene's bands: train without them, or --fill-missing mean "
+        "for a model trained with band dropout",
         "interpolate": "they lie beyond the scene's bands: train without them, or --fill-missing "
         "mean for a model trained with band dropout",
         "mean": "none of the model's bands is there",

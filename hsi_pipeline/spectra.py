@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import xarray as xr
 
 from hsi_pipeline.cube import WindowReader, scale_offset, valid_pixels, wavelengths_of
 from hsi_pipeline.errors import InputError
-from hsi_pipeline.resampling import SpectralOperator, resample
+from hsi_pipeline.resampling import SpectralOperator, check_tolerance, resample
 from hsi_pipeline.wavelengths import Wavelengths
 
 _BLOCK = 256
@@ -140,8 +139,14 @@ def bands_to_learn_from(cube: xr.DataArray, statistics: BandStatistics) -> tuple
         InputError: No band can be used.
     """
     good = cube["good"].values
-    # A band that is nodata in most labelled pixels would make these pixels invalid.
-    telling = good & (statistics.valid_share > 0.5) & (statistics.std > 0)
+    # A band that is nodata in most labelled pixels would make these pixels invalid. Pixels without
+    # any value, beyond the swath or masked, say nothing about a band.
+    most = statistics.valid_share.max(initial=0.0)
+    telling = good & (statistics.valid_share > most / 2) & (statistics.std > 0)
+    if not most:
+        mask = cube.attrs.get("mask")
+        hidden = f" under the mask ({mask}); see --mask" if mask else ""
+        raise InputError(f"no labelled pixel holds a value in any band{hidden}")
     if not telling.any():
         raise InputError(
             f"none of the scene's {cube.sizes['band']} bands can be used: "
@@ -178,8 +183,7 @@ def bands_for_model(
     Raises:
         InputError: Only one side has wavelengths, or bands are missing.
     """
-    if not tolerance_nm >= 0 or math.isinf(tolerance_nm):
-        raise InputError(f"the tolerance is {tolerance_nm} nm; it must be 0 or more")
+    check_tolerance(tolerance_nm)
     found = wavelengths_of(cube)
     good = cube["good"].values.tolist()
     if wavelengths is not None and found is not None:

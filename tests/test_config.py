@@ -1,5 +1,6 @@
 """Workflow files: every key, and what is said of those that are wrong."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -321,3 +322,16 @@ def test_the_workflows_of_the_project_are_right(path):
     workflow = load(path)
     assert workflow.train is not None
     assert workflow.out.resolve().is_relative_to(WORKFLOWS.parent)
+
+
+@pytest.mark.parametrize(
+    ("also", "words"),
+    [
+        ([{"scen": "b.tif"}], "unknown key 'train.also.0.scen'; did you mean 'scene'"),
+        (["b.tif"], "train.also.0: expected a section with keys such as scene, labels"),
+        ([{"labels": "b.gpkg"}], "the key 'train.also.0.scene' is missing"),
+    ],
+)
+def test_mistakes_in_a_list_of_scenes_are_named(write, also, words):
+    with pytest.raises(InputError, match=re.escape(words)):
+        load(write(with_key("train.also", also)))

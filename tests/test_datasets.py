@@ -328,6 +328,35 @@ def test_scenes_of_different_sensors_are_brought_to_the_same_bands(tmp_path, tin
     assert both.wavelengths == wanted
 
 
+@pytest.mark.parametrize("bands", [[2, 1, 0], [2, 0, 1], [0, 0, 1], [3, 1, 1, 2, 0]])
+def test_chosen_bands_come_in_the_order_given(tiny, bands):
+    sample = HyperspectralDataset(tiny.path, bands=bands)[:, :, :]
+    np.testing.assert_array_equal(
+        sample["image"][:, tiny.valid], (tiny.pixels[bands] * np.float32(1e-4))[:, tiny.valid]
+    )
+
+
+def test_a_second_scene_with_descending_wavelengths_gives_the_same_spectra(tmp_path, tiny):
+    chosen = [0, 1, 2]
+    nm = [NM[i] for i in chosen]
+    first = write_scene(tmp_path / "a.tif", tiny.pixels[chosen][:, :, :20], wavelengths=nm)
+    second = write_scene(
+        tmp_path / "b.tif",
+        tiny.pixels[chosen[::-1]][:, :, 20:],
+        wavelengths=nm[::-1],
+        transform=TRANSFORM * Affine.translation(20, 0),
+    )
+    sample = HyperspectralDataset([first, second])[:, :, :]
+    np.testing.assert_array_equal(
+        sample["image"][:, tiny.valid], (tiny.pixels[chosen] * np.float32(1e-4))[:, tiny.valid]
+    )
+
+
+def test_bands_and_wavelengths_together_are_refused(tiny):
+    with pytest.raises(InputError, match="give bands of the first scene or wavelengths for all"):
+        HyperspectralDataset(tiny.path, bands=[0], wavelengths=Wavelengths((450.0,)))
+
+
 def test_scenes_without_wavelengths_are_not_joined(tmp_path, tiny):
     paths = [write_scene(tmp_path / f"{i}.tif", tiny.pixels, wavelengths=None) for i in "ab"]
     with pytest.raises(InputError, match=r"b\.tif: several scenes can be joined only where"):

@@ -1,5 +1,8 @@
 """Scenes of several sensors as one: stacking, common bands, and training on them."""
 
+from dataclasses import replace
+
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
@@ -8,17 +11,27 @@ from affine import Affine
 from conftest import CRS, class_field, field_polygons
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+from pyproj import Transformer
 
 from hsi_pipeline.checkpoint import load_checkpoint
 from hsi_pipeline.classes import make_scheme
-from hsi_pipeline.commands.several import parse_wavelengths
+from hsi_pipeline.commands.several import (
+    JoinedScenes,
+    apart_on_the_ground,
+    parse_wavelengths,
+)
+from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.commands.train import train
 from hsi_pipeline.cube import pixel_grid
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.ground_truth import join_schemes
 from hsi_pipeline.publish import open_class_map
+from hsi_pipeline.publish.cube_zarr import write_cube
+from hsi_pipeline.scene import open_source
 from hsi_pipeline.scene.source import SceneSource
 from hsi_pipeline.scene.stacked import stack_rasters, stacked
+from hsi_pipeline.splits import make_split
 from hsi_pipeline.training import hide_bands
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -272,3 +285,154 @@ def test_a_share_that_is_none_is_refused(sensors, tmp_path):
     (coarse, labels), _, _ = sensors
     with pytest.raises(InputError, match="band dropout is 1"):
         train(coarse, labels, tmp_path / "m.safetensors", band_dropout=1.0, **OPTIONS)
+
+
+# --- the same ground in several scenes ---
+
+
+def joined_of(grids, gap=3):
+    arrays = [np.ones((1, *grid.shape), np.float32) for grid in grids]
+    source, tops = stacked([source_of(array) for array in arrays], gap)
+    return JoinedScenes(source=source, truth=None, grids=tuple(grids), tops=tops)
+
+
+@pytest.mark.parametrize("pixel", [10, 30, 70])
+@pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:32634"])
+def test_training_pixels_that_show_validation_ground_of_another_scene_are_left_out(pixel, crs):
+    first = GeoBox((40, 50), Affine(30, 0, 500_000, 0, -30, 5_800_000), "EPSG:32633")
+    west, north = Transformer.from_crs(32633, crs, always_xy=True).transform(500_300, 5_799_700)
+    second = GeoBox((30, 30), Affine(pixel, 0, west, 0, -pixel, north), crs)
+    joined = joined_of([first, second])
+    shape = joined.source.pixels.shape[1:]
+    train, validation = np.zeros(shape, bool), np.zeros(shape, bool)
+    train[joined.place(0)] = True
+    validation[joined.place(1)][10:14, 8:13] = True
+    labels = (train | validation).astype(np.uint8)
+    guard = 2
+    split = replace(make_split(labels, train, validation, guard), guard_px=guard)
+    found = apart_on_the_ground(split, labels, joined)
+    back = Transformer.from_crs(crs, 32633, always_xy=True)
+    rows, columns = np.nonzero(validation[joined.place(1)])
+    x, y = back.transform(*(second.affine @ (columns + 0.5, rows + 0.5)))
+    column, row = ~first.affine @ (np.array(x), np.array(y))
+    kept_rows, kept_columns = np.nonzero(found.train[joined.place(0)])
+    distance = np.maximum(
+        np.abs(kept_rows[:, None] + 0.5 - row), np.abs(kept_columns[:, None] + 0.5 - column)
+    ).min()
+    assert distance > guard
+    gone = int(train.sum() - found.train.sum())
+    side = 2 * (guard + max(pixel / 60, 0.5)) + max(pixel / 30, 1) * 5
+    assert 0 < gone < (side + 4) ** 2  # no more than about the place and its guard
+    np.testing.assert_array_equal(found.validation, validation)
+
+
+def test_scenes_apart_keep_their_split():
+    grids = [
+        GeoBox((20, 20), Affine(30, 0, 500_000 + 9_000 * i, 0, -30, 5_800_000), "EPSG:32633")
+        for i in range(2)
+    ]
+    joined = joined_of(grids)
+    train = np.zeros(joined.source.pixels.shape[1:], bool)
+    validation = train.copy()
+    train[joined.place(0)], validation[joined.place(1)] = True, True
+    split = make_split((train | validation).astype(np.uint8), train, validation, 1)
+    assert apart_on_the_ground(split, train.astype(np.uint8), joined) is split
+
+
+def test_the_same_ground_twice_teaches_nothing_about_labels_drawn_at_random(sensors, tmp_path):
+    """Before, a forest knew 100 % of such labels by heart, through the other scene."""
+    (coarse, labels), _, _ = sensors
+    again, _ = write(tmp_path, "again", class_field(48, 40), FINE_NM, 15.0, 9)
+    polygons = gpd.read_file(labels)
+    polygons["code"] = np.random.default_rng(0).permutation(np.resize([1, 3, 7], len(polygons)))
+    random = tmp_path / "random.gpkg"
+    polygons.to_file(random)
+    card = train(
+        coarse, random, tmp_path / "m.safetensors", also=[(again, random)],
+        model="random_forest", **OPTIONS | {"name_column": None},
+    )  # fmt: skip
+    assert card.scores["validation_overall_accuracy"] < 0.7
+
+
+# --- what is refused, what is said ---
+
+
+def test_reflectance_and_radiance_are_not_mixed(sensors, tmp_path):
+    (coarse, labels), (fine, fine_labels), _ = sensors
+    stores = {}
+    for name, path in (("reflectance", coarse), ("radiance", fine)):
+        stores[name] = tmp_path / f"{name}.zarr"
+        source = open_source(path)
+        write_cube(replace(source, attrs={**source.attrs, "quantity": name}), stores[name])
+    with pytest.raises(InputError, match="the scenes hold different quantities"):
+        train(stores["reflectance"], labels, tmp_path / "m.safetensors",
+              also=[(stores["radiance"], fine_labels)], model="spectral", **OPTIONS)  # fmt: skip
+    train(stores["reflectance"], labels, tmp_path / "m.safetensors", model="spectral", epochs=1,
+          **OPTIONS)  # fmt: skip
+    with pytest.raises(InputError, match="holds radiance, the model was trained on reflectance"):
+        map_of(stores["radiance"], tmp_path / "m.safetensors", tmp_path / "map.zarr")
+
+
+def test_a_scene_without_its_scale_is_warned_of(sensors, tmp_path, capsys):
+    (coarse, labels), _, _ = sensors
+    model = tmp_path / "m.safetensors"
+    train(coarse, labels, model, model="spectral", epochs=1, **OPTIONS)
+    with rasterio.open(coarse) as raster:
+        profile, pixels = raster.profile, raster.read()
+        tags = [raster.tags(i) for i in raster.indexes]
+    with rasterio.open(tmp_path / "raw.tif", "w", **profile) as raster:
+        raster.write(pixels)
+        for band, values in enumerate(tags, 1):
+            raster.update_tags(band, **values)
+    map_of(tmp_path / "raw.tif", model, tmp_path / "a.zarr", terminal=Terminal())
+    assert "warning: its values are about" in capsys.readouterr().err
+    map_of(coarse, model, tmp_path / "b.zarr", terminal=Terminal())
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_the_same_scene_twice_is_refused(sensors, tmp_path):
+    (coarse, labels), _, _ = sensors
+    with pytest.raises(InputError, match="is given twice"):
+        train(coarse, labels, tmp_path / "m.safetensors", also=[(coarse, labels)], **OPTIONS)
+
+
+def test_bands_that_a_scene_lacks_are_left_out_of_a_range_and_said(sensors, tmp_path, capsys):
+    (coarse, labels), _, _ = sensors
+    card = train(
+        coarse, labels, tmp_path / "m.safetensors", wavelengths="350:1700:50", model="spectral",
+        epochs=1, terminal=Terminal(), **OPTIONS,
+    )  # fmt: skip
+    assert card.wavelengths.center_nm == tuple(np.arange(450.0, 1700.0, 50.0))
+    assert "left out, not all scenes have them: 350.0, 400.0, 1700.0 nm" in capsys.readouterr().err
+
+
+def test_a_scene_without_usable_labels_is_left_out(sensors, tmp_path, capsys):
+    (coarse, labels), (fine, fine_labels), _ = sensors
+    with rasterio.open(fine) as raster:
+        profile, tags = raster.profile, [raster.tags(i) for i in raster.indexes]
+    with rasterio.open(tmp_path / "empty.tif", "w", **profile) as raster:
+        for band, values in enumerate(tags, 1):
+            raster.write(np.full((profile["height"], profile["width"]), -32768, "int16"), band)
+            raster.update_tags(band, **values)
+    train(coarse, labels, tmp_path / "m.safetensors", also=[(tmp_path / "empty.tif", fine_labels)],
+          model="spectral", epochs=1, terminal=Terminal(), **OPTIONS)  # fmt: skip
+    assert "left out: " in capsys.readouterr().err
+
+
+def test_band_dropout_is_for_networks(sensors, tmp_path):
+    (coarse, labels), _, _ = sensors
+    with pytest.raises(InputError, match="band dropout is for networks, random_forest is"):
+        train(coarse, labels, tmp_path / "m.safetensors", model="random_forest", band_dropout=0.3,
+              **OPTIONS)  # fmt: skip
+
+
+@pytest.mark.parametrize("tolerance", [-1.0, np.nan, np.inf])
+def test_a_tolerance_that_is_none_is_refused_before_training(sensors, tmp_path, tolerance):
+    (coarse, labels), _, _ = sensors
+    with pytest.raises(InputError, match="the tolerance is"):
+        train(coarse, labels, tmp_path / "m.safetensors", tolerance_nm=tolerance, **OPTIONS)
+
+
+def test_names_and_bare_codes_are_not_joined():
+    with pytest.raises(InputError, match="some of the label files name their classes"):
+        join_schemes([make_scheme([1, 2], {1: "water", 2: "tree"}), make_scheme([1, 2])])

@@ -168,6 +168,18 @@ def test_without_wavelengths_the_model_fits_the_scene_that_it_was_trained_on():
     assert bands_for_model(cube, None, len(learnt), 5.0).bands == learnt
 
 
+def test_pixels_that_are_masked_in_every_band_do_not_speak_against_bands():
+    cube = cube_of(np.ones((3, 2, 2)), wavelengths=Wavelengths((400.0, 500.0, 600.0)))
+    assert bands_to_learn_from(cube, statistics([1, 1, 1], [0.3, 0.1, 0.3])) == (0, 2)
+
+
+def test_labels_wholly_under_the_mask_are_said_to_be():
+    cube = cube_of(np.ones((2, 2, 2)), wavelengths=Wavelengths((400.0, 500.0)))
+    cube.attrs["mask"] = "cloud"
+    with pytest.raises(InputError, match=r"holds a value in any band under the mask \(cloud\)"):
+        bands_to_learn_from(cube, statistics([np.nan, np.nan], [0, 0]))
+
+
 def test_a_scene_without_a_usable_band_is_refused():
     cube = cube_of(np.ones((3, 2, 2)), good=(True, False, True))
     with pytest.raises(InputError, match="none of the scene's 3 bands can be used: 1 are marked"):

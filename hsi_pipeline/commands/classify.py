@@ -15,9 +15,11 @@ from hsi_pipeline import __version__
 from hsi_pipeline.checkpoint import checkpoint_hash, load_checkpoint
 from hsi_pipeline.commands.messages import (
     about,
+    check_quantity,
     describe_wavelengths,
     report_bands,
     report_mask,
+    report_values,
 )
 from hsi_pipeline.commands.scheduling import choose_device, computing
 from hsi_pipeline.commands.terminal import Terminal
@@ -170,6 +172,12 @@ def _job(class_map: xr.Dataset, stamp: str, reading: str, *, device: str) -> dic
         "scene's time": time_ns,
         "scene's size": size,
         "model": str(class_map.attrs["model_sha256"]),
+        "mask": str(class_map.attrs.get("mask", "none")),
+        "making of bands": "; ".join(
+            str(class_map.attrs[key])
+            for key in ("band_matching", "bands_interpolated", "bands_absent")
+            if key in class_map.attrs
+        ),
         "precision": str(class_map.attrs["precision"]),
         "device": device.partition(":")[0],
         "chunk": " x ".join(map(str, class_map["class"].data.chunksize)),
@@ -218,10 +226,14 @@ def open_and_classify(
         bands = bands_for_model(
             cube, card.wavelengths, card.bands, tolerance, method=resampling, fill=fill_missing
         )
+        check_quantity(source, card)
+        report_values(terminal, cube, bands, network)
     matching = {"band_matching": "file order, no wavelengths"}
     if card.wavelengths is not None:
         matching = bands.provenance(card.wavelengths)
         report_bands(terminal, bands, matching)
+        if bands.absent and not card.training.get("band_dropout"):
+            terminal.say("  the model was not trained with band dropout: it may do badly without")
     if memory is not None:
         classes = len(card.classes) if probabilities else 0
         chunk = chunk_for_memory(parse_bytes(memory), cube, network, bands=bands, classes=classes)

@@ -7,20 +7,20 @@ import os
 import numpy as np
 import xarray as xr
 
+from hsi_pipeline.commands.sampling import sample_reflectance
 from hsi_pipeline.commands.terminal import Terminal
-from hsi_pipeline.cube import WindowReader, scale_offset, valid_pixels, wavelengths_of
+from hsi_pipeline.cube import wavelengths_of
 from hsi_pipeline.scene import cube_of, open_source
 from hsi_pipeline.scene.quality import flag_shares
 from hsi_pipeline.scene.source import SceneSource
 
-_SAMPLES = 16  # windows that quick statistics read
-_SIDE = 64
+_MOST_FLAGS = 2e8  # pixels whose flags are counted
 
 
 def info(
     scene: str | os.PathLike[str],
     *,
-    mask: str = "none",
+    mask: str = "default",
     pixel_coordinates: bool = False,
     bands: bool = False,
     terminal: Terminal | None = None,
@@ -32,7 +32,7 @@ def info(
 
     Args:
         scene: Scene file.
-        mask: Flags that count as nodata; shares of all flags are shown anyway.
+        mask: Flags that count as nodata, as in `classify`; shares of all flags are shown anyway.
         pixel_coordinates: Accept a scene without georeference.
         bands: Whether to list every band.
         terminal: Where to show it.
@@ -75,11 +75,13 @@ def _show_product(terminal: Terminal, source: SceneSource) -> None:
     if attrs.get("cloud_share") is not None:
         terminal.show(f"clouds    {attrs['cloud_share']:.1%}, as the product says")
     if source.quality is not None:
-        shares = flag_shares(source.quality, source.quality.flags)
+        shares = flag_shares(source.quality, source.quality.flags, most=_MOST_FLAGS)
         told = ", ".join(
             f"{name.replace('_', ' ')} {shares[name]:.1%}" for name in source.quality.flags
         )
         terminal.show(f"quality   {told}")
+        masked = attrs.get("mask", "nothing").replace("_", " ")
+        terminal.show(f"masked    {masked}: nodata here and in maps; --mask none takes all")
     if attrs.get("advice"):
         terminal.show(f"layout    {attrs['advice']}")
 
@@ -97,7 +99,7 @@ def _show_spectrum(terminal: Terminal, cube: xr.DataArray) -> None:
 
 
 def _show_statistics(terminal: Terminal, cube: xr.DataArray, every_band: bool) -> None:
-    values, valid_share = _sample(cube)
+    values, valid_share = sample_reflectance(cube)
     terminal.show(f"nodata    {1 - valid_share:.1%} of the sampled pixels")
     if not values.size:
         terminal.show("statistics: no valid pixel was sampled")
@@ -118,36 +120,11 @@ def _show_statistics(terminal: Terminal, cube: xr.DataArray, every_band: bool) -
     ]
     columns = ("band", "nm", "fwhm", "good", "min", "mean", "std", "max")
     note = "" if every_band else f"; {len(rows)} of {count} bands, --bands shows all"
-    terminal.table(f"Reflectance, {values.shape[1]} sampled pixels{note}", columns, rows)
-
-
-def _sample(cube: xr.DataArray) -> tuple[np.ndarray, float]:
-    """Return reflectance (band, pixel) of valid pixels in windows over the scene, and their share.
-
-    Bands marked bad may be nodata everywhere and do not make a pixel invalid.
-    """
-    good = np.flatnonzero(cube["good"].values)
-    good = good if good.size else np.arange(cube.sizes["band"])
-    reader = WindowReader(cube.data, tuple(range(cube.sizes["band"])))
-    scale, offset = scale_offset(cube)
-    per_axis = round(_SAMPLES**0.5)
-    found, seen, valid_count = [], 0, 0
-    for row in _spread(cube.sizes["y"], per_axis):
-        for column in _spread(cube.sizes["x"], per_axis):
-            raw = reader(slice(row, row + _SIDE), slice(column, column + _SIDE))
-            valid = valid_pixels(raw[good], cube.attrs["nodata"])
-            seen += valid.size
-            valid_count += int(valid.sum())
-            found.append(raw[:, valid] * scale[:, None] + offset[:, None])
-    return np.concatenate(found, axis=1), valid_count / seen
-
-
-def _spread(size: int, count: int) -> list[int]:
-    """Return up to `count` distinct window starts that do not overlap more than they must."""
-    last = max(size - _SIDE, 0)
-    return sorted(
-        {round(i * last / max(count - 1, 1)) for i in range(min(count, 1 + last // _SIDE + 1))}
-    )
+    quantity = str(cube.attrs.get("quantity", "reflectance")).capitalize()
+    unit = cube.attrs.get("unit", "1")
+    title = quantity if unit == "1" else f"{quantity} in {unit}"
+    most = cube.sizes["y"] * cube.sizes["x"]
+    terminal.table(f"{title}, {min(values.shape[1], most)} sampled pixels{note}", columns, rows)
 
 
 def _ranges(numbers: np.ndarray) -> str:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import xarray as xr
 
+from hsi_pipeline.commands.sampling import sample_reflectance
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.cube import wavelengths_of
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.ground_truth import GroundTruth
+from hsi_pipeline.model_card import ModelCard
 from hsi_pipeline.resampling import SpectralOperator
 from hsi_pipeline.scene.quality import flag_shares
 from hsi_pipeline.scene.source import SceneSource
+
+_UNLIKE = 20  # times as large or small as what was learnt
 
 
 @contextmanager
@@ -41,6 +47,20 @@ def describe_wavelengths(cube: xr.DataArray) -> str:
     return f"{text}, {low:.0f} to {high:.0f} nm, {bad} marked bad"
 
 
+def check_quantity(source: SceneSource, card: ModelCard) -> None:
+    """Refuse a scene of radiance for a model of reflectance, and the other way round.
+
+    Raises:
+        InputError: Both are known, and differ.
+    """
+    found, learnt = source.attrs.get("quantity"), card.training.get("quantity")
+    if found and learnt and found != learnt:
+        raise InputError(
+            f"the scene holds {found}, the model was trained on {learnt}; give it the product of "
+            f"{learnt}"
+        )
+
+
 def report_bands(
     terminal: Terminal, operator: SpectralOperator, provenance: Mapping[str, str]
 ) -> None:
@@ -54,11 +74,41 @@ def report_bands(
         ("bands_absent", "absent from the scene, set to the training mean"),
     ):
         if name in provenance:
-            terminal.say(f"  {text}: {provenance[name]} nm")
+            few = provenance[name].split(", ")
+            more = f" and {len(few) - 6} more" if len(few) > 6 else ""
+            terminal.say(f"  {text}: {', '.join(few[:6])}{more} nm")
+
+
+def report_values(
+    terminal: Terminal, cube: xr.DataArray, operator: SpectralOperator, model: Any
+) -> None:
+    """Warn of a scene whose values are nothing like those that a model has learnt from.
+
+    A missing scale makes them thousands of times as large, and any map of them nonsense.
+    """
+    learnt = getattr(model, "band_mean", None)
+    if learnt is None:
+        return
+    try:
+        values, _ = sample_reflectance(cube, windows=4)
+    except InputError:  # said by what needs that window, if anything does
+        return
+    if not values.size:
+        return
+    found = operator.apply(values[list(operator.bands)]).mean(1)
+    there = [i for i in range(operator.count) if i not in operator.absent]
+    typical, known = float(np.median(found[there])), float(np.median(learnt.numpy()[there]))
+    if known > 0 and not 1 / _UNLIKE < typical / known < _UNLIKE:
+        terminal.say(
+            f"  warning: its values are about {typical:.3g}, those of the training pixels "
+            f"{known:.3g}; does its scale to reflectance lack, or is it another quantity?"
+        )
 
 
 def report_mask(terminal: Terminal, source: SceneSource) -> None:
     """Say which share of a scene its quality layers turn to nodata, flag by flag."""
+    if source.quality is None and source.attrs.get("sensor"):
+        terminal.say("  it has no quality layers: clouds and shadows are not masked")
     flags = [name for name in source.attrs.get("mask", "").split(", ") if name]
     if not flags or source.quality is None:
         return

@@ -21,12 +21,20 @@ from hsi_pipeline.commands.messages import (
     report_mask,
 )
 from hsi_pipeline.commands.scheduling import choose_device
-from hsi_pipeline.commands.several import SceneWithLabels, on_common_bands, parse_wavelengths
+from hsi_pipeline.commands.several import (
+    SceneWithLabels,
+    apart_on_the_ground,
+    on_common_bands,
+    parse_wavelengths,
+)
 from hsi_pipeline.commands.terminal import Terminal
+from hsi_pipeline.errors import InputError
+from hsi_pipeline.estimators import is_estimator
 from hsi_pipeline.ground_truth import GroundTruth, check_trainable, read_labels
 from hsi_pipeline.model_card import ModelCard
 from hsi_pipeline.models import DEFAULT_MODEL
 from hsi_pipeline.publish import check_target
+from hsi_pipeline.resampling import check_tolerance
 from hsi_pipeline.scene import cube_of, open_source
 from hsi_pipeline.splits import Split, split_from_column, split_labels
 
@@ -103,7 +111,13 @@ def train(
     terminal = terminal or Terminal(quiet=True)
     check_target(out, overwrite=overwrite, suffixes=(MODEL_SUFFIX,))
     chosen_device = choose_device(device)
+    check_tolerance(tolerance_nm)
     how = training_settings(chosen_device, seed, epochs, band_dropout)
+    if band_dropout and is_estimator(model):
+        raise InputError(
+            f"band dropout is for networks, {model} is a classifier of scikit-learn; leave out "
+            "--band-dropout"
+        )
     reach = reach_of(model, settings or {})
     common = None if wavelengths is None else parse_wavelengths(wavelengths)
     options: dict[str, Any] = {
@@ -119,13 +133,14 @@ def train(
         source = open_source(scene_path, pixel_coordinates=pixel_coordinates, mask=mask)
         terminal.say(describe_wavelengths(cube_of(source)))
         report_mask(terminal, source)
-        truth = read_labels(labels_path, source.grid, **options)
+        with about(scene_path):
+            truth = read_labels(labels_path, source.grid, **options)
         report_labels(terminal, truth)
         scenes.append(SceneWithLabels(source=source, truth=truth, labels=labels_path))
-    learnt = scenes[0]
+    joined = None
     if len(scenes) > 1 or common is not None:
-        learnt = on_common_bands(scenes, common, tolerance_nm, reach, terminal)
-    truth = learnt.truth
+        joined = on_common_bands(scenes, common, tolerance_nm, reach, terminal)
+    learnt, truth = (scenes[0] if joined is None else joined), (joined or scenes[0]).truth
     with about(labels):
         check_trainable(truth)
     with about(scene):
@@ -136,6 +151,8 @@ def train(
         split = _split(
             truth, data.labels, reach if guard is None else guard, validation_share, seed
         )
+        if joined is not None:
+            split = apart_on_the_ground(split, data.labels, joined)
         _report_split(terminal, truth.scheme, split)
         scheme = learnable(truth.scheme, data.labels, split.train)
 
@@ -172,6 +189,7 @@ def train(
             "train_pixels": int(split.train.sum()),
             "validation_pixels": int(split.validation.sum()),
             "learnt_from_all_labels": truth.splits is None,
+            "quantity": scenes[0].source.attrs.get("quantity"),
             "sensors": sorted({str(one.source.attrs.get("sensor", "")) for one in scenes} - {""}),
             "mask": mask,
             "band_dropout": band_dropout,

@@ -123,18 +123,23 @@ def align_labels(truth: GroundTruth, scheme: ClassScheme) -> np.ndarray:
 def join_schemes(schemes: Sequence[ClassScheme]) -> ClassScheme:
     """Return the classes of several label files as one scheme.
 
-    Classes match as in `align_labels`. One that is new keeps its code where that is free, else it
-    gets the lowest free one.
+    Classes match as in `align_labels`: by name if all files have names, by code if none has. One
+    that is new keeps its code where that is free, else it gets the lowest free one.
 
     Args:
         schemes: The classes of each file.
 
     Raises:
-        InputError: There are more classes than codes.
+        InputError: There are more classes than codes, or only some files have names.
     """
+    by_name = _has_own_names(schemes[0])
+    if any(_has_own_names(scheme) != by_name for scheme in schemes):
+        raise InputError(
+            "some of the label files name their classes and some have codes only, so that nobody "
+            "knows which are the same; give names to all, by --name-column or --class-table"
+        )
     joined = list(schemes[0].categories)
     for scheme in schemes[1:]:
-        by_name = _has_own_names(scheme) and all(_has_own_names(s) for s in schemes)
         for category in scheme.categories:
             known = {c.name if by_name else c.code for c in joined}
             if (category.name if by_name else category.code) in known:

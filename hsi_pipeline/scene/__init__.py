@@ -7,6 +7,7 @@ a new one is a file in this folder and an entry in `READERS`.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -21,10 +22,13 @@ from hsi_pipeline.cube import make_cube
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.scene import arrays, cf, desis, emit, enmap, envi, geotiff, neon, prisma, tanager
 from hsi_pipeline.scene.files import file_stamp, shown
+from hsi_pipeline.scene.places import archive_kind
 from hsi_pipeline.scene.quality import (
+    MASKS,
     MaskedPixels,
     QualityPlane,
     bit,
+    check_flags,
     flags_of_mask,
     mask_value,
 )
@@ -44,6 +48,8 @@ READERS: tuple[ModuleType, ...] = (
 )
 """Asked in this order; the last one takes what no other recognises."""
 
+_SENSORS = (enmap, desis, emit, prisma)  # whose products may lie in a folder or archive
+
 # What parsers raise over files that are damaged in ways that no reader thought of.
 _SURPRISES = (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError,
               ArithmeticError, RuntimeError, MemoryError, RecursionError)  # fmt: skip
@@ -61,8 +67,8 @@ def open_source(
         pixel_coordinates: Permits a scene without georeference, in pixel coordinates. One that
             has a georeference keeps it.
         mask: Which flags of the product's quality layers become nodata: a name of
-            `quality.MASKS`, or flags with commas between. Flags that the product does not have
-            mask nothing.
+            `quality.MASKS`, of which flags that the product does not have mask nothing, or flags
+            of the product with commas between.
 
     Returns:
         The scene's source; pixels are not read.
@@ -80,6 +86,9 @@ def open_source(
     except _SURPRISES as error:
         said = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{text} cannot be understood, it is damaged ({said})") from error
+    _check_source(source)
+    if mask not in MASKS:
+        check_flags(text, source.quality, flags)
     return _masked(source, flags)
 
 
@@ -89,7 +98,31 @@ def reader_of(path: str | PathLike[str]) -> str:
 
 
 def _reader(path: str) -> ModuleType:
-    return next(reader for reader in READERS if reader.recognises(path))
+    first = next(reader for reader in READERS if reader.recognises(path))
+    if first in _SENSORS and (os.path.isdir(path) or archive_kind(path)):
+        others = [r for r in _SENSORS if r is not first and r.recognises(path)]
+        if others:
+            names = ", ".join(r.__name__.rpartition(".")[2] for r in (first, *others))
+            raise InputError(
+                f"{path} holds products of several sensors ({names}); give one of them"
+            )
+    return first
+
+
+def _check_source(source: SceneSource) -> None:
+    """Check what all readers take from their files.
+
+    Raises:
+        InputError: There are no pixels, or scale or offset make no values of digital numbers.
+    """
+    if 0 in source.pixels.shape:
+        raise InputError(f"{shown(source.path)} is empty: (band, y, x) are {source.pixels.shape}")
+    scale, offset = np.asarray(source.scale), np.asarray(source.offset)
+    if not (np.isfinite(scale) & (scale != 0)).all() or not np.isfinite(offset).all():
+        raise InputError(
+            f"{shown(source.path)}: scale and offset of its values must be finite and the scale "
+            f"not 0, found scale {source.scale} and offset {source.offset}; correct the file"
+        )
 
 
 def _masked(source: SceneSource, flags: tuple[str, ...]) -> SceneSource:

@@ -15,6 +15,11 @@ from hsi_pipeline.scene.files import one_line, shown
 
 _MOST_NAMES = 100_000
 _PIECE_BYTES = 2**20
+_MOST_HEADER_BYTES = 2**20
+_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)  # fmt: skip
 _ENCRYPTED = 0x1  # in the flags of a zip's entry
 
 
@@ -67,13 +72,22 @@ def deflated_names(root: str, stamp: str) -> frozenset[str]:
     return frozenset(entry.filename for entry in entries if entry.compress_type)
 
 
+class _Entry(tarfile.TarInfo):
+    """An entry of a tar whose name, link and pax header are read only if they are of sane size."""
+
+    def _proc_member(self, tarfile_: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _HEADERS and self.size > _MOST_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        return super()._proc_member(tarfile_)  # type: ignore[misc, no-any-return]
+
+
 def _names_in_tar(stream: IO[bytes]) -> list[str]:
     names = []
-    with tarfile.open(fileobj=stream, mode="r:*") as archive:
-        for entry in archive:
+    with tarfile.open(fileobj=stream, mode="r:*", tarinfo=_Entry) as archive:
+        for number, entry in enumerate(archive):
             if entry.isfile():
                 names.append(entry.name)
-            if len(names) > _MOST_NAMES:
+            if number > _MOST_NAMES:
                 raise InputError(f"holds more than {_MOST_NAMES} files; unpack it")
         # What is compressed ends with a checksum of all of it, which is looked at here.
         while archive.fileobj is not None and archive.fileobj.read(_PIECE_BYTES):

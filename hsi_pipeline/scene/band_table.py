@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
+from hsi_pipeline.errors import InputError
 from hsi_pipeline.wavelengths import Wavelengths, to_nm, widths_to_nm
 
 # What an optical or thermal imaging spectrometer can measure.
@@ -57,7 +58,7 @@ def in_nm(
     center_nm = to_nm(centers, unit)
     if name in ("", "unknown") and not all(_is_plausible(value) for value in center_nm):
         return None  # band numbers, years: nothing says that they are wavelengths
-    known = [i for i, width in enumerate(widths) if width is not None and width > 0]
+    known = [i for i, width in enumerate(widths) if width is not None and 0 < width < math.inf]
     width_nm: list[float | None] = [None] * len(center_nm)
     # Wavenumber widths need their centres, so both are converted together.
     converted = widths_to_nm(
@@ -141,6 +142,19 @@ def good_bands(bands: BandTags, tags: Mapping[str, str]) -> tuple[bool, ...]:
     if listed and not any("bbl" in band for band in bands):
         return tuple(value != 0 for value in listed)
     return tuple(_float(band.get("bbl")) != 0 for band in bands)
+
+
+def check_plausible(found: Wavelengths | None) -> None:
+    """Refuse wavelengths that no imaging spectrometer has, as a wrong unit makes them.
+
+    Raises:
+        InputError: One lies beyond `PLAUSIBLE_NM`.
+    """
+    if found is not None and not all(_is_plausible(value) for value in found.center_nm):
+        raise InputError(
+            f"wavelengths of {min(found.center_nm):g} to {max(found.center_nm):g} nm are none that "
+            "an imaging spectrometer measures; is their unit right?"
+        )
 
 
 def _is_plausible(center_nm: float) -> bool:

@@ -32,6 +32,7 @@ from hsi_pipeline.scene.hdf5 import (
     dataset_of,
     hdf5_file,
     number,
+    small,
     spectrum,
     stored_block,
 )
@@ -158,7 +159,7 @@ def _bands(path: str, file: h5py.File, count: int) -> tuple[Wavelengths, tuple[b
     widths = dataset_of(file, f"{group}/fwhm", 1, ["<f4", "<f8"])
     good = np.ones(count, np.uint8)
     if "good_wavelengths" in file[group]:  # radiance has none
-        good = dataset_of(file, f"{group}/good_wavelengths", 1, ["u1", "i1", "<i4"])[()]
+        good = small(dataset_of(file, f"{group}/good_wavelengths", 1, ["u1", "i1", "<i4"]))
     if not len(centers) == len(widths) == len(good) == count:
         raise InputError(
             f"{path}: {count} bands, but {len(centers)} wavelengths, {len(widths)} fwhm and "
@@ -167,7 +168,7 @@ def _bands(path: str, file: h5py.File, count: int) -> tuple[Wavelengths, tuple[b
     if not np.isin(good, (0, 1)).all():
         raise InputError(f"{path}: good_wavelengths are not 0 or 1; the file is damaged")
     unit = str(attribute(centers, "units")) if "units" in centers.attrs else "nm"
-    found = spectrum(path, centers[()].tolist(), widths[()].tolist(), unit)
+    found = spectrum(path, small(centers).tolist(), small(widths).tolist(), unit)
     _check_steps(path, np.array(found.center_nm))
     return found, tuple(bool(value) for value in good)
 

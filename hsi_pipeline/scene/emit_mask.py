@@ -17,7 +17,7 @@ import numpy as np
 
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.scene.files import file_stamp, full_path, is_remote
-from hsi_pipeline.scene.hdf5 import HdfPart, HdfPixels, dataset_of, hdf5_file
+from hsi_pipeline.scene.hdf5 import HdfPart, HdfPixels, dataset_of, hdf5_file, small
 from hsi_pipeline.scene.lookup import LookupPixels, LookupTable
 from hsi_pipeline.scene.places import folder_of
 from hsi_pipeline.scene.quality import FLAGS, bit, check_quality_size
@@ -120,6 +120,6 @@ def read_mask(path: str, table: LookupTable | None, size: Sequence[int]) -> Mask
 
 def _names(file: h5py.File) -> list[str]:
     """Return the names of the mask's bands in lower case, with single spaces."""
-    found = file["sensor_band_parameters/mask_bands"][()]
+    found = small(file["sensor_band_parameters/mask_bands"])
     texts = (text.decode("utf-8", "replace") if isinstance(text, bytes) else text for text in found)
     return [" ".join(str(text).lower().split()) for text in texts]

@@ -11,7 +11,7 @@ from affine import Affine
 
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.scene.aviris import flight_line, sensor_in
-from hsi_pipeline.scene.band_table import in_nm, numbers, words
+from hsi_pipeline.scene.band_table import check_plausible, in_nm, numbers, words
 from hsi_pipeline.wavelengths import Wavelengths
 
 _KNOWN_SUFFIXES = (".img", ".dat", ".bsq", ".bil", ".bip", ".raw", ".bin", ".cube", ".envi")
@@ -96,7 +96,9 @@ class EnviHeader:
         if not centers:
             return None
         try:
-            return in_nm(centers, self.listed("fwhm"), self.fields.get("wavelength_units"))
+            found = in_nm(centers, self.listed("fwhm"), self.fields.get("wavelength_units"))
+            check_plausible(found)
+            return found
         except InputError as error:
             raise InputError(f"{self.path}: {error}") from error
 
@@ -142,6 +144,7 @@ class EnviHeader:
             where GDAL's is right.
         """
         fields = words(self.fields.get("map_info", ""))
+        self._check_map_info(fields)
         named = dict(_name_and_value(field) for field in fields if "=" in field)
         try:
             degrees = float(named.get("rotation", "0"))
@@ -162,6 +165,25 @@ class EnviHeader:
             @ Affine.scale(width, height)
         )
         return turned @ Affine.translation(1 - column, 1 - row)
+
+    def _check_map_info(self, fields: tuple[str, ...]) -> None:
+        """Refuse a UTM map info that GDAL would make something else of.
+
+        Raises:
+            InputError: The zone is none, the unit is not metres, or a comma has split a number.
+        """
+        if not fields or fields[0].lower() != "utm" or len(fields) < 8:
+            return
+        zone, units = fields[7], [f for f in fields if f.lower().startswith("units")]
+        metric = all(
+            unit.partition("=")[2].strip().lower() in ("meters", "metres") for unit in units
+        )
+        sides = len(fields) < 9 or fields[8].lower() in ("north", "south")
+        if not (zone.isdigit() and 1 <= int(zone) <= 60) or not metric or not sides:
+            raise InputError(
+                f"{self.path}: map info is {', '.join(fields)}; expected UTM, 1, 1, easting, "
+                "northing, pixel width, pixel height, zone 1 to 60, hemisphere, datum, in metres"
+            )
 
     def attrs(self, image: str) -> dict[str, str]:
         """Return what header and file name say about the scene.

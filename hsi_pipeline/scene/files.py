@@ -58,6 +58,27 @@ def shown(path: str) -> str:
     return _SECRETS.sub("", path) if "://" in path else path
 
 
+def what_it_is(path: str) -> str:
+    """Return what a local file is that is none of ours, in words that go on from "it"; or ""."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(512)
+    except OSError:
+        return ""
+    start = head.lstrip().lower()
+    if not head:
+        return "is empty: it was not downloaded, or not written; get it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "is only a pointer to git-lfs content; fetch it (git lfs pull)"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "is a web page, perhaps that of a login; download the file itself"
+    if head.startswith((b"CDF\x01", b"CDF\x02", b"CDF\x05")):
+        return "is a classic netCDF file; convert it (nccopy -k nc4)"
+    if head.startswith(b"\x89HDF\r\n"):
+        return "is an HDF5 or netCDF file that is damaged, or of a kind that no reader knows"
+    return ""
+
+
 def one_line(error: BaseException) -> str:
     """Return what an error says, in one line, with its cause if it says no more than a name."""
     said = " ".join(shown(word) for word in str(error).split()) or type(error).__name__
@@ -80,6 +101,9 @@ def file_stamp(path: str) -> str:
     newest, size = status.st_mtime_ns, status.st_size
     if os.path.isdir(path):  # a product's folder: its own time says nothing of what is in it
         for entry in os.scandir(path):
-            inside_it = entry.stat()
+            try:
+                inside_it = entry.stat()
+            except OSError:  # a link to nowhere, as editors leave as locks
+                continue
             newest, size = max(newest, inside_it.st_mtime_ns), size + inside_it.st_size
     return f"{os.path.abspath(path)}:{newest}:{size}"

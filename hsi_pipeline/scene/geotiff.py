@@ -5,6 +5,7 @@ Dataset masks and alpha bands are not read: invalid pixels are those with the no
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 import threading
@@ -19,7 +20,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from hsi_pipeline.errors import InputError
-from hsi_pipeline.scene.band_table import good_bands, wavelengths_from_tags
+from hsi_pipeline.scene.band_table import check_plausible, good_bands, wavelengths_from_tags
 from hsi_pipeline.scene.files import check_file, file_stamp, one_line, shown
 from hsi_pipeline.scene.places import Place, address_of
 from hsi_pipeline.scene.raster import check_pixel_type, open_raster, raster_grid
@@ -31,9 +32,6 @@ from hsi_pipeline.wavelengths import Wavelengths
 _WINDOW = 512
 _MOST_TOUCHED = 2.0  # pixels that are read for each that a window wants
 _SLOW = "windows are slow; `hsi-pipeline ingest SCENE --out scene.zarr` rewrites it"
-_TIFF_SUFFIXES = (".tif", ".tiff")
-_HDF5 = b"\x89HDF\r\n\x1a\n"
-_HDF5_PLACES = (0, 512, 1024, 2048, 4096)  # where it may stand, after what a user put before
 _ACQUIRED_TAGS = ("start_time", "acquisition_time")
 
 
@@ -59,9 +57,13 @@ def open_source(path: str, *, pixel_coordinates: bool = False) -> SceneSource:
     place, name = raster_at(path)
     if not place.archive and not os.path.isdir(path):
         check_file(path)
-    _refuse_hdf5(path, place, name)
     file = place.gdal(name)
     with open_raster(file) as raster:
+        if raster.driver == "ENVI":
+            raise InputError(
+                f"{shown(path)} is an ENVI image whose header is not found beside it by its name; "
+                "call the image NAME.img and the header NAME.hdr"
+            )
         check_pixel_type(path, raster)
         tags = _lower({**raster.tags(ns="ENVI"), **raster.tags()})
         bands = [_lower(raster.tags(i)) for i in raster.indexes]
@@ -85,21 +87,6 @@ def open_source(path: str, *, pixel_coordinates: bool = False) -> SceneSource:
             offset=_one_or_each(raster.offsets),
             nodata=_nodata(path, raster),
             attrs=_attrs(name, tags) | layout_advice(place, name, raster),
-        )
-
-
-def _refuse_hdf5(path: str, place: Place, name: str) -> None:
-    """Keep HDF5 and netCDF from GDAL, whose library crashes over some damaged files.
-
-    One in 24,000 damaged products did; read by h5py they gave errors.
-    """
-    if PurePosixPath(name.partition("?")[0]).suffix.lower() in _TIFF_SUFFIXES:
-        return
-    head = place.head(name, _HDF5_PLACES[-1] + len(_HDF5)) or b""
-    if any(head[start:].startswith(_HDF5) for start in _HDF5_PLACES):
-        raise InputError(
-            f"{shown(path)} is an HDF5 or netCDF file that is damaged, or of a kind that no reader "
-            "knows; convert it to GeoTIFF"
         )
 
 
@@ -196,6 +183,10 @@ def _attrs(name: str, tags: Mapping[str, str]) -> dict[str, str]:
     return attrs | ({"acquired": acquired} if acquired else {})
 
 
+# Not left to the end of the interpreter, when GDAL can no longer close a VRT in silence.
+atexit.register(_handle.cache_clear)
+
+
 def _lower(tags: Mapping[str, str]) -> dict[str, str]:
     return {name.lower().replace(" ", "_"): value for name, value in tags.items()}
 
@@ -205,7 +196,9 @@ def _wavelengths(
 ) -> Wavelengths | None:
     imagery = [_lower(raster.tags(i, ns="IMAGERY")) for i in raster.indexes]
     try:
-        return wavelengths_from_tags(bands, imagery, raster.descriptions, tags)
+        found = wavelengths_from_tags(bands, imagery, raster.descriptions, tags)
+        check_plausible(found)
+        return found
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 

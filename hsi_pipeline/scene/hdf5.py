@@ -19,12 +19,14 @@ import numpy as np
 
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.scene.band_table import PLAUSIBLE_NM, in_nm
+from hsi_pipeline.scene.files import one_line, shown, what_it_is
 from hsi_pipeline.scene.hdf5_heap import check_heaps
 from hsi_pipeline.scene.windows import Key, copy_pixels, read_key
 from hsi_pipeline.wavelengths import Wavelengths
 
 _CHUNK_CACHE = 64 * 2**20  # of each dataset: neighbouring windows share chunks
 _MOST_HANDLES = 64
+_MOST_BYTES = 16 * 2**20  # of a list or text, which are read whole
 _MOST_DATASETS = 8  # kept open, each with its cache
 _handles: dict[tuple[str, int], tuple[str, h5py.File, Any]] = {}  # by path and process
 
@@ -47,9 +49,13 @@ def hdf5_file(path: str, stamp: str) -> Iterator[h5py.File]:
     # h5py raises nearly anything over a damaged file.
     except Exception as error:
         said = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            f"{path} cannot be read as HDF5, it is damaged, incomplete or of another kind ({said})"
-        ) from error
+        known = "" if "://" in path or h5py.is_hdf5(path) else what_it_is(path)
+        if "://" in path and not isinstance(error, OSError | KeyError):
+            raise InputError(f"{shown(path)} cannot be read ({one_line(error)})") from error
+        if isinstance(error, FileNotFoundError | PermissionError | ConnectionError):
+            raise InputError(f"{shown(path)} cannot be reached ({one_line(error)})") from error
+        why = known or f"is damaged, incomplete or of another kind ({said})"
+        raise InputError(f"{path} cannot be read as HDF5, it {why}") from error
 
 
 def _handle(path: str, stamp: str, process: int) -> h5py.File:
@@ -65,7 +71,7 @@ def _handle(path: str, stamp: str, process: int) -> h5py.File:
         if key[0] == path and made != stamp:
             _handles.pop(key, None)
             file.close()
-    for key in list(_handles)[: len(_handles) - _MOST_HANDLES + 1]:
+    for key in list(_handles)[: max(len(_handles) - _MOST_HANDLES + 1, 0)]:
         _handles.pop(key, None)  # not closed, another thread may be reading
     if "://" not in path:
         check_heaps(path)
@@ -73,8 +79,45 @@ def _handle(path: str, stamp: str, process: int) -> h5py.File:
     source = None if "://" not in path else fsspec.open(path, "rb")
     stream = path if source is None else source.open()
     file = h5py.File(stream, "r", rdcc_nbytes=_CHUNK_CACHE, rdcc_w0=1.0)
+    _check_self_contained(file, path)
     _handles[path, process] = stamp, file, source
     return file
+
+
+def _check_self_contained(file: h5py.File, path: str) -> None:
+    """Refuse a file that takes its contents from others: HDF5 would read any file of the machine.
+
+    Raises:
+        InputError: It has an external link, or a dataset that is stored elsewhere.
+    """
+
+    def elsewhere(name: str, link: Any) -> str | None:
+        if isinstance(link, h5py.ExternalLink):
+            return f"{name} is a link to another file"
+        found = file[name] if isinstance(link, h5py.HardLink) else None
+        if isinstance(found, h5py.Dataset) and (
+            found.is_virtual or found.id.get_create_plist().get_external_count()
+        ):
+            return f"{name} is stored in another file"
+        return None
+
+    found = file.visititems_links(elsewhere)  # stops at the first that says something
+    if found:
+        raise InputError(f"{path}: {found}; products hold all of their contents")
+
+
+def small(dataset: h5py.Dataset) -> Any:
+    """Return all of a dataset that is a list or a text.
+
+    Raises:
+        InputError: It is larger than any.
+    """
+    if dataset.size * max(dataset.dtype.itemsize, 1) > _MOST_BYTES:
+        raise InputError(
+            f"{file_name(dataset)}: {dataset.name} has {dataset.size} values of "
+            f"{dataset.dtype.itemsize} bytes, which no such list has; the file is damaged"
+        )
+    return dataset[()]
 
 
 def open_dataset(path: str, stamp: str, name: str) -> h5py.Dataset:

@@ -28,6 +28,7 @@ from hsi_pipeline.scene.hdf5 import (
     file_name,
     hdf5_file,
     number,
+    small,
     spectrum,
     stored_block,
 )
@@ -141,10 +142,10 @@ def _wavelengths(group: h5py.Group, path: str, bands: int) -> Wavelengths:
     if f"{name}/FWHM" in group.file:
         found = dataset_of(group.file, f"{name}/FWHM", 1, ["<f4", "<f8"])
         _check_count(path, "FWHM", found.size, bands)
-        widths = found[()].tolist()
+        widths = small(found).tolist()
     _check_count(path, "Wavelength", centers.size, bands)
     unit = str(attribute(centers, "Units")) if "Units" in centers.attrs else None
-    return spectrum(path, centers[()].tolist(), widths, unit)
+    return spectrum(path, small(centers).tolist(), widths, unit)
 
 
 def _check_count(path: str, name: str, found: int, bands: int) -> None:
@@ -171,7 +172,7 @@ def _text(file: h5py.File, name: str) -> str:
     found = file.get(name)
     if not isinstance(found, h5py.Dataset) or found.size != 1:
         raise InputError(f"{file_name(file)} lacks the text {name}; download the file again")
-    value = np.asarray(found[()]).reshape(-1)[0]
+    value = np.asarray(small(found)).reshape(-1)[0]
     return (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)).strip()
 
 

@@ -78,6 +78,8 @@ class Place:
         Raises:
             InputError: It is not there, larger than 64 MB, or cannot be read.
         """
+        if self.is_local and not os.path.isfile(self.opened(name)):
+            raise InputError(f"{self.shown(name)} is not there, or no file")
         try:
             with self._bytes_of(name) as stream:
                 content = b"".join(_pieces(stream))
@@ -159,7 +161,7 @@ def place_of(path: str) -> tuple[Place, str]:
     """
     if inside := inside_archive(path):
         return _archive(address_of(inside[0])), inside[1]
-    if archive_kind(path):
+    if archive_kind(path) and not os.path.isdir(path):
         return _archive(path), ""
     if is_remote(path):
         return folder_of(path)

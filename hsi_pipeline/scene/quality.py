@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,6 +12,8 @@ import numpy as np
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.scene.source import Pixels
 from hsi_pipeline.scene.windows import Key, read_key
+
+_BLOCK_PIXELS = 2**24
 
 FLAGS: dict[str, str] = {
     "cloud": "opaque cloud",
@@ -104,7 +107,7 @@ class QualityLayers:
             for value, flag in layer.values:
                 found[(planes == value).any(axis=0)] |= bit(flag)
             for mask, flag in layer.bits:
-                found[(planes & mask).any(axis=0)] |= bit(flag)
+                found[(planes.astype(np.int64) & mask).any(axis=0)] |= bit(flag)
         return found
 
 
@@ -148,17 +151,33 @@ def flags_of_mask(mask: str) -> tuple[str, ...]:
     return names
 
 
+def check_flags(path: str, quality: QualityBits | None, flags: Sequence[str]) -> None:
+    """Refuse flags that were asked for by name and that a product does not have.
+
+    Raises:
+        InputError: Says which it has.
+    """
+    there = () if quality is None else quality.flags
+    missing = [name for name in flags if name not in there]
+    if missing:
+        raise InputError(
+            f"{path} has no quality flag {', '.join(missing)}; "
+            + (f"it has {', '.join(there)}" if there else "it has no quality layers at all")
+        )
+
+
 def mask_value(dtype: np.dtype, nodata: float | None) -> float:
     """Return the digital number that stands for masked pixels.
 
-    It is the scene's nodata value where there is one, else NaN, or of integers the end of the
-    range where no measurement lies: the lowest of signed ones, the highest of unsigned ones.
+    It is the scene's nodata value where there is one that the type can hold, else NaN, or of
+    integers the end of the range where no measurement lies: the lowest of signed ones, the highest
+    of unsigned ones.
     """
-    if nodata is not None:
-        return nodata
     if dtype.kind == "f":
-        return np.nan
+        return np.nan if nodata is None else nodata
     info = np.iinfo(dtype)
+    if nodata is not None and float(nodata).is_integer() and info.min <= nodata <= info.max:
+        return nodata
     return float(info.min if dtype.kind == "i" else info.max)
 
 
@@ -229,23 +248,37 @@ class QualityPlane:
         return read_key((0, *key), (1, *self.shape), self.dtype, read)
 
 
-def quality_blocks(quality: QualityBits, rows: int = 512) -> Iterator[np.ndarray]:
-    """Yield the bits of a whole scene, some rows at a time, uint16 (y, x)."""
+def quality_blocks(
+    quality: QualityBits, rows: int = 512, most: float = math.inf
+) -> Iterator[np.ndarray]:
+    """Yield the bits of a scene, some rows at a time, uint16 (y, x).
+
+    Args:
+        quality: The flags.
+        rows: Rows of a block.
+        most: Pixels of all blocks together; of larger scenes evenly spread blocks are left out.
+    """
     height, width = quality.shape
-    for top in range(0, height, rows):
+    rows = max(min(rows, int(_BLOCK_PIXELS // width)), 1)
+    step = max(math.ceil(height * width / most), 1) * rows if most < math.inf else rows
+    for top in range(0, height, step):
         yield quality.read(slice(top, min(top + rows, height)), slice(0, width))
 
 
-def flag_shares(quality: QualityBits, flags: Sequence[str]) -> dict[str, float]:
+def flag_shares(
+    quality: QualityBits, flags: Sequence[str], most: float = math.inf
+) -> dict[str, float]:
     """Return the share of a scene's pixels with each of some flags, and with any (`any`).
 
-    Every pixel is counted, those beyond the edge of the swath too.
+    Pixels beyond the edge of the swath count too; with `most`, about so many pixels at most are
+    looked at.
     """
     wanted = {name: bit(name) for name in flags}
     wanted["any"] = sum(wanted.values())
     counts = dict.fromkeys(wanted, 0)
-    for bits in quality_blocks(quality):
+    seen = 0
+    for bits in quality_blocks(quality, most=most):
+        seen += bits.size
         for name, value in wanted.items():
             counts[name] += int(np.count_nonzero(bits & value))
-    height, width = quality.shape
-    return {name: count / (height * width) for name, count in counts.items()}
+    return {name: count / max(seen, 1) for name, count in counts.items()}

@@ -55,7 +55,8 @@ class ResampledPixels:
         if len(read) < len(raw) or read != tuple(range(first, first + len(raw))):
             raw = raw[[band - first for band in read]]
         valid = valid_pixels(raw, self.nodata)
-        reflectance = raw * self.scale[:, None, None] + self.offset[:, None, None]
+        reflectance = raw.astype(np.float32) * self.scale[:, None, None]
+        reflectance += self.offset[:, None, None]
         reflectance[:, ~valid] = 0  # what is invalid may be infinite
         window = self.operator.apply(reflectance)
         window[:, ~valid] = np.nan

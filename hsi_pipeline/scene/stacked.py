@@ -78,7 +78,7 @@ def stacked(sources: Sequence[SceneSource], gap: int) -> tuple[SceneSource, tupl
         path=first.path,
         pixels=pixels,
         grid=pixel_grid(*shape[1:]),
-        block=max((source.block for source in sources), key=lambda block: block[0] * block[1]),
+        block=(1, width),  # blocks are kept below, scene by scene
         wavelengths=first.wavelengths,
         good=first.good,
         band_names=first.band_names,

@@ -55,7 +55,7 @@ class Geolocation:
             if north == 0 or east == 0:
                 continue
             x, y = to_degrees.transform(*(grid.affine @ (column + 0.5, row + 0.5)))
-            across = (x - east) * math.cos(math.radians(y))
+            across = ((x - east + 180) % 360 - 180) * math.cos(math.radians(y))
             if not math.hypot(y - north, across) * _METRES_PER_DEGREE < tolerance_m:
                 raise InputError(
                     f"{path}: its column {column}, row {row} lies at {north:.6f} N {east:.6f} E by "

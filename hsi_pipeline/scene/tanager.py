@@ -29,6 +29,7 @@ from hsi_pipeline.scene.hdf5 import (
     file_name,
     hdf5_file,
     number,
+    small,
     spectrum,
     stored_block,
 )
@@ -204,7 +205,7 @@ def _structure(file: h5py.File, path: str) -> str:
     found = file.get("HDFEOS INFORMATION/StructMetadata.0")
     if not isinstance(found, h5py.Dataset) or found.size != 1:
         raise InputError(f"{path} lacks HDFEOS INFORMATION/StructMetadata.0; it is damaged")
-    content = np.asarray(found[()]).reshape(-1)[0]
+    content = np.asarray(small(found)).reshape(-1)[0]
     text = content.decode("utf-8", "replace") if isinstance(content, bytes) else str(content)
     grids = text.split("GROUP=GridStructure")
     part = grids[1] if len(grids) > 1 else ""  # until "END_GROUP=GridStructure"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from xml.etree.ElementTree import Element, ParseError
+from typing import Any
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
 from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import fromstring
+from defusedxml.ElementTree import DefusedXMLParser
 
 from hsi_pipeline.errors import InputError
+
+_MOST_ELEMENTS = 2_000_000  # EnMAP's METADATA.XML has some 240,000
+_DEEPEST = 200
 
 
 def parse_xml(content: bytes, name: str) -> Element:
@@ -21,7 +25,9 @@ def parse_xml(content: bytes, name: str) -> Element:
         InputError: It is no XML, or declares entities or a document type.
     """
     try:
-        root: Element = fromstring(content, forbid_dtd=True)
+        parser = DefusedXMLParser(target=_Builder(name), forbid_dtd=True)
+        parser.feed(content)
+        root: Element = parser.close()
     except DefusedXmlException as error:
         raise InputError(
             f"{name} declares a document type or entities, which metadata has no need of; "
@@ -30,6 +36,25 @@ def parse_xml(content: bytes, name: str) -> Element:
     except (ParseError, ValueError, LookupError) as error:
         raise InputError(f"{name} is damaged: it is not XML ({error})") from error
     return root
+
+
+class _Builder(TreeBuilder):
+    """Builds a tree, of no more elements than metadata have."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name, self._count, self._depth = name, 0, 0
+
+    def start(self, tag: str, attrs: dict[Any, Any], /) -> Element:
+        self._count += 1
+        self._depth += 1
+        if self._count > _MOST_ELEMENTS or self._depth > _DEEPEST:
+            raise InputError(f"{self._name} has more elements than metadata have; it is refused")
+        return super().start(tag, attrs)
+
+    def end(self, tag: str, /) -> Element:
+        self._depth -= 1
+        return super().end(tag)
 
 
 def text_of(root: Element, path: str, name: str) -> str:

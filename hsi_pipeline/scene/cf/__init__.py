@@ -185,11 +185,11 @@ def _nodata(cube: Variable, ours: bool) -> float | None:
     if ours:  # texts are those that JSON has no numbers for
         value = cube.attrs.get("nodata")
         return None if value is None else float(value)
-    found = {
-        float(cube.attrs[name])
-        for name in ("_FillValue", "missing_value")
-        if isinstance(cube.attrs.get(name), int | float)
-    }
+    told = {n: cube.attrs[n] for n in ("_FillValue", "missing_value") if n in cube.attrs}
+    wrong = {name: value for name, value in told.items() if not isinstance(value, int | float)}
+    if wrong:
+        raise InputError(f"{cube.name}: nodata must be one number, found {wrong}; correct it")
+    found = {float(value) for value in told.values()}
     found = {value for value in found if not math.isnan(value)} or found  # NaN is never valid
     if len(found) > 1:
         raise InputError(

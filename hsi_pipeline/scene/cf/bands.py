@@ -92,6 +92,12 @@ def plausible_wavelengths(variables: Variables, centers: Variable, band: str) ->
     if width_unit == unit:
         return in_nm(values, _known(_floats(widths)), unit) or found
     known = tuple(to_nm([value], width_unit)[0] for value in _floats(widths))
+    plausible = all(0 < width < high or math.isnan(width) for width in known)
+    if not plausible or "cm" in str(width_unit):
+        raise InputError(
+            f"{widths.name} (unit {width_unit!r}) holds no widths of bands up to {high:g} nm; "
+            f"give them in the unit of {centers.name}"
+        )
     return Wavelengths(found.center_nm, _known(known))
 
 

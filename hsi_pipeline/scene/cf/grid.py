@@ -19,6 +19,7 @@ from pyproj.exceptions import ProjError
 
 from hsi_pipeline.cube import pixel_grid
 from hsi_pipeline.errors import InputError
+from hsi_pipeline.scene.raster import check_extent
 
 _AGREED = 0.1  # pixels, between coordinates and a geotransform
 _EXACT = 1e-5  # pixels; single precision and rounding make far larger steps
@@ -108,6 +109,7 @@ def find_grid(
         raise InputError(
             f"its coordinates and its geotransform {tuple(stated)[:6]} disagree; correct one"
         )
+    check_extent("its grid", GeoBox(shape, transform, crs))
     flip_y = not keep and transform.is_rectilinear and transform.e > 0
     flip_x = not keep and transform.is_rectilinear and transform.a < 0
     if flip_y:
@@ -185,7 +187,9 @@ def _check_unit(name: str, unit: str, crs: CRS) -> None:
     wrong = _METRES if crs.geographic else _DEGREES
     known = (*_METRES, *_DEGREES)
     metric = crs.projected and all(axis.unit_name == "metre" for axis in crs.proj.axis_info)
-    if unit in wrong or (unit not in ("", "1", *known) and (metric or crs.geographic)):
+    factors = [axis.unit_conversion_factor for axis in crs.proj.axis_info]
+    feet = crs.projected and unit in _METRES and any(factor != 1 for factor in factors)
+    if unit in wrong or feet or (unit not in ("", "1", *known) and (metric or crs.geographic)):
         raise InputError(f"its coordinate {name} is in {unit!r}, which its CRS is not; convert it")
 
 

@@ -36,6 +36,7 @@ _NO_COORDINATE = "_nc4_non_coord_"  # before variables that are no coordinate of
 _HIDDEN = ("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "_Netcdf4Dimid",
            "_Netcdf4Coordinates", "_nc3_strict", "_NCProperties")  # fmt: skip
 _MOST_VALUES = 2**24  # of a coordinate, which are read whole
+_MOST_BYTES = 2**28
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Variable:
         Raises:
             InputError: It is far larger than any coordinate.
         """
-        if np.prod(self.shape, dtype=float) > _MOST_VALUES:
+        values = np.prod(self.shape, dtype=float)
+        if values > _MOST_VALUES or values * self.dtype.itemsize > _MOST_BYTES:
             raise InputError(f"the coordinate {self.name} has shape {self.shape}, it is none")
         return self.fetch()
 
