@@ -8,6 +8,7 @@ the file, and only TorchGeo's public contract is used (`index`, `_res`, `__getit
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -236,6 +237,13 @@ class HyperspectralDataset(PixelDataset):
                 else _operator(self.wavelengths, source, tolerance_nm, resampling)
             )
             plain = operator.matrix is None
+            if not plain and wavelengths is None:
+                warnings.warn(
+                    f"{source.path}: its bands are resampled to those of {first.path} "
+                    f"({operator.method}, up to {operator.shift_nm:.2f} nm off); give wavelengths "
+                    "to ask for that, or resampling='nearest'",
+                    stacklevel=2,
+                )
             self._bands.append(operator.bands if plain else tuple(range(operator.count)))
             self.sources.append(source if plain else resampled(source, self.wavelengths, operator))
         self._pixels = [cached(source) for source in self.sources]

@@ -29,9 +29,12 @@ class SceneEngine(BackendEntrypoint):
     """
 
     description: ClassVar[str] = "Hyperspectral scenes of any sensor"
-    url: ClassVar[str] = "https://pypi.org/project/hsi-pipeline/"
     open_dataset_parameters = ("filename_or_obj", "drop_variables", "pixel_coordinates", "mask")
     reader: ClassVar[str | None] = None
+
+    def __init_subclass__(cls) -> None:
+        """Let xarray list an engine by its docstring."""
+        cls.description = str(cls.__doc__)
 
     def open_dataset(  # type: ignore[override]
         self,
@@ -70,69 +73,60 @@ class SceneEngine(BackendEntrypoint):
         """Tell whether this is the sensor's product; "hsi" opens only what is asked of it."""
         if self.reader is None or not isinstance(filename_or_obj, str | os.PathLike):
             return False
+        from hsi_pipeline.errors import InputError
         from hsi_pipeline.scene import reader_of
 
-        return reader_of(os.fspath(filename_or_obj)) == self.reader
+        try:
+            return reader_of(os.fspath(filename_or_obj)) == self.reader
+        except InputError:  # such as a folder of several sensors; another engine may know it
+            return False
 
 
 class EnmapEngine(SceneEngine):
     """EnMAP L2A and L1C."""
 
-    description = "EnMAP L2A and L1C"
     reader = "enmap"
 
 
 class PrismaEngine(SceneEngine):
     """PRISMA L2D, and L1, L2B, L2C in pixel coordinates."""
 
-    description = "PRISMA L2D, L2C, L2B, L1"
     reader = "prisma"
 
 
 class EmitEngine(SceneEngine):
     """EMIT L2A reflectance."""
 
-    description = "EMIT L2A reflectance"
     reader = "emit"
 
 
 class DesisEngine(SceneEngine):
     """DESIS L2A and L1C."""
 
-    description = "DESIS L2A and L1C"
     reader = "desis"
 
 
 class NeonEngine(SceneEngine):
     """NEON AOP reflectance."""
 
-    description = "NEON AOP reflectance"
     reader = "neon"
 
 
 class TanagerEngine(SceneEngine):
     """Planet Tanager."""
 
-    description = "Planet Tanager"
     reader = "tanager"
 
 
 class EnviEngine(SceneEngine):
     """ENVI images: AVIRIS, AVIRIS-NG and others."""
 
-    description = "ENVI images: AVIRIS, AVIRIS-NG and others"
     reader = "envi"
 
 
 ENGINES: dict[str, type[SceneEngine]] = {
     "hsi": SceneEngine,
-    "enmap": EnmapEngine,
-    "prisma": PrismaEngine,
-    "emit": EmitEngine,
-    "desis": DesisEngine,
-    "neon": NeonEngine,
-    "tanager": TanagerEngine,
-    "envi": EnviEngine,
+    **{str(engine.reader): engine for engine in SceneEngine.__subclasses__()},
 }
 """Engines by the names under which the package registers them."""
 

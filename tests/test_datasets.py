@@ -352,6 +352,17 @@ def test_a_second_scene_with_descending_wavelengths_gives_the_same_spectra(tmp_p
     )
 
 
+def test_bands_are_not_resampled_in_silence(tmp_path, tiny):
+    first = write_scene(tmp_path / "a.tif", tiny.pixels[:3], wavelengths=NM[:3])
+    shifted = [nm + 2 for nm in NM[:3]]
+    second = write_scene(
+        tmp_path / "b.tif", tiny.pixels[:3], wavelengths=shifted,
+        transform=TRANSFORM * Affine.translation(60, 0),
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match=r"b\.tif: its bands are resampled .*linear, up to 2\.00"):
+        HyperspectralDataset([first, second])
+
+
 def test_bands_and_wavelengths_together_are_refused(tiny):
     with pytest.raises(InputError, match="give bands of the first scene or wavelengths for all"):
         HyperspectralDataset(tiny.path, bands=[0], wavelengths=Wavelengths((450.0,)))

@@ -79,3 +79,9 @@ def test_the_engine_hsi_opens_anything_but_claims_nothing(tiny):
         expected = np.where(tiny.valid, tiny.pixels * np.float32(1e-4), np.nan)
         np.testing.assert_allclose(opened["reflectance"], expected, rtol=1e-6)
     assert not ENGINES["hsi"]().guess_can_open(tiny.path)
+
+
+def test_a_folder_of_several_sensors_is_claimed_by_none(tmp_path):
+    for name in ("enmap", "prisma"):
+        next(w for key, w in EXAMPLES.items() if key.startswith(name))(tmp_path)
+    assert not any(engine().guess_can_open(tmp_path) for engine in ENGINES.values())
