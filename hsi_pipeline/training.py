@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  PyTorch's own name for it
 from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor, nn
 
@@ -264,6 +265,8 @@ def train(
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            # one process, in a SLURM job too, of whose tasks Lightning would take over all
+            plugins=[LightningEnvironment()],
             callbacks=[keep, EMAWeightAveraging(decay=decay)],
         )
         with _interruptible(trainer):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lightning import LightningDataModule, Trainer
+from lightning.fabric.plugins.environments import LightningEnvironment
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -244,6 +245,7 @@ def test_the_task_works_with_a_plain_trainer_and_plain_loaders(tiny):
         enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=1,
+        plugins=[LightningEnvironment()],  # in a SLURM job, and where SLURM is installed, too
     )
     with _advice_on_workers_ignored():
         trainer.fit(task, datamodule=Loaders())
