@@ -263,6 +263,7 @@ def _advice_on_workers_ignored():
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        warnings.filterwarnings("ignore", message="The `srun` command")
         yield
 
 
