@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from dask.callbacks import Callback
@@ -16,6 +17,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -23,6 +25,9 @@ from rich.progress import (
 from rich.table import Table
 
 from hsi_pipeline.errors import InputError
+
+Move = Callable[..., None]
+"""Moves the bar of a label: `(label, done, total, note=None)`."""
 
 _PAUSE_S = 0.5
 _HEARTBEAT_S = 5.0
@@ -54,11 +59,12 @@ class Terminal:
         self._results.print(table)
 
     @contextmanager
-    def progress(self, label: str) -> Iterator[Callable[..., None]]:
-        """Show a bar with time left while the block runs.
+    def bars(self) -> Iterator[Move]:
+        """Show bars with time left while the block runs, one for each label.
 
         Yields:
-            A function `(done, total, note="")` that moves the bar.
+            A function `(label, done, total, note=None)` that moves the bar of a label, which
+            appears with its first move; without a total it goes away.
         """
         columns = (
             TextColumn("{task.description}"),
@@ -69,14 +75,30 @@ class Terminal:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        with Progress(*columns, console=self._messages) as bars:
-            bar = bars.add_task(label, total=None, note="")
+        shown: dict[str, TaskID] = {}
+        with Progress(*columns, console=self._messages) as progress:
 
-            def update(done: float, total: float, note: str | None = None) -> None:
+            def move(label: str, done: float, total: float | None, note: str | None = None) -> None:
+                if total is None:
+                    if label in shown:
+                        progress.remove_task(shown.pop(label))
+                    return
+                if label not in shown:
+                    shown[label] = progress.add_task(label, total=None, note="")
                 fields = {} if note is None else {"note": note}
-                bars.update(bar, completed=done, total=total, **fields)  # type: ignore[arg-type]
+                progress.update(shown[label], completed=done, total=total, **fields)  # type: ignore[arg-type]
 
-            yield update
+            yield move
+
+    @contextmanager
+    def progress(self, label: str) -> Iterator[Callable[..., None]]:
+        """Show a bar with time left while the block runs.
+
+        Yields:
+            A function `(done, total, note=None)` that moves the bar.
+        """
+        with self.bars() as move:
+            yield partial(move, label)
 
     @contextmanager
     def chunk_progress(self, label: str, pixels: int) -> Iterator[Callable[[int, int], None]]:
@@ -142,20 +164,23 @@ class JsonTerminal(Terminal):
         self._emit("table", title=title, columns=list(columns), rows=[list(row) for row in rows])
 
     @contextmanager
-    def progress(self, label: str) -> Iterator[Callable[..., None]]:
-        """Print how far the block is, at most twice a second, and that it is alive."""
+    def bars(self) -> Iterator[Move]:
+        """Print how far labels are, each at most twice a second, and that the program is alive."""
         end = threading.Event()
-        started, shown = time.monotonic(), -math.inf
-        first: float | None = None
+        started: dict[str, tuple[float, float]] = {}  # when, and what was done by then
+        shown: dict[str, float] = {}
 
-        def update(done: float, total: float, note: str | None = None) -> None:
-            nonlocal shown, first
+        def move(label: str, done: float, total: float | None, note: str | None = None) -> None:
             now = time.monotonic()
-            first = done if first is None else first
-            if now - shown < _PAUSE_S and done < total:
+            if total is None:
+                started.pop(label, None)
+                shown.pop(label, None)
                 return
-            shown = now
-            left = (total - done) * (now - started) / (done - first) if done > first else None
+            begun, first = started.setdefault(label, (now, done))
+            if now - shown.get(label, -math.inf) < _PAUSE_S and done < total:
+                return
+            shown[label] = now
+            left = (total - done) * (now - begun) / (done - first) if done > first else None
             self._emit(
                 "progress", label=label, done=done, total=total, note=note or "",
                 seconds_left=None if left is None else round(left, 1),
@@ -169,7 +194,7 @@ class JsonTerminal(Terminal):
         heart = threading.Thread(target=beat, daemon=True)
         heart.start()
         try:
-            yield update
+            yield move
         finally:
             end.set()
             heart.join()
