@@ -518,23 +518,159 @@ def stac(
 
 
 @app.command()
-def run(
-    workflow: Annotated[Path, typer.Argument(help="Workflow file, YAML.")],
+def mosaic(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MAPS...", help="Class maps, or the catalog.json of an archive, or its folder."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Class map to write, .zarr or .tif.")],
+    rule: Annotated[
+        str,
+        typer.Option(help="Which map decides where several do: confident, newest or majority."),
+    ] = "confident",
+    crs: Annotated[
+        str | None, typer.Option(help="CRS, such as EPSG:32632; default that of most maps.")
+    ] = None,
+    resolution: Annotated[
+        float | None, typer.Option(help="Size of a pixel; default that of the finest map.")
+    ] = None,
+    chunk: Chunk = None,
     scheduler: Scheduler = None,
     overwrite: Overwrite = False,
     restart: Restart = False,
     quiet: Quiet = False,
     progress: Progress = "bar",
 ) -> None:
-    """Run all steps of a workflow file."""
-    from hsi_pipeline.commands.run import run
+    """Join the class maps of overlapping scenes on one grid."""
+    from hsi_pipeline.commands.mosaic import mosaic
     from hsi_pipeline.commands.terminal import open_terminal
 
-    run(
-        workflow,
+    mosaic(
+        sources,
+        out,
+        rule=rule,
+        crs=crs,
+        resolution=resolution,
+        chunk=chunk,
         scheduler=scheduler,
         overwrite=overwrite,
         restart=restart,
+        terminal=open_terminal(progress, quiet=quiet),
+    )
+
+
+@app.command()
+def change(
+    before: Annotated[Path, typer.Argument(help="Class map of the earlier time.")],
+    after: Annotated[Path, typer.Argument(help="Class map of the later time.")],
+    out: Annotated[Path, typer.Option(help="Map of transitions to write, .zarr or .tif.")],
+    polygons: Annotated[
+        Path | None, typer.Option(help="Polygons of change to write, .gpkg and others.")
+    ] = None,
+    matrix: Annotated[
+        Path | None, typer.Option(help="Transition matrix with areas to write, .csv.")
+    ] = None,
+    min_area: Annotated[
+        float, typer.Option(help="Of the polygons: minimum mapping unit in m2.")
+    ] = 0.0,
+    chunk: Chunk = None,
+    scheduler: Scheduler = None,
+    overwrite: Overwrite = False,
+    restart: Restart = False,
+    quiet: Quiet = False,
+    progress: Progress = "bar",
+) -> None:
+    """Compare two class maps: what became of what, where, and how much."""
+    from hsi_pipeline.commands.change import change
+    from hsi_pipeline.commands.terminal import open_terminal
+
+    change(
+        before,
+        after,
+        out,
+        polygons=polygons,
+        matrix=matrix,
+        min_area=min_area,
+        chunk=chunk,
+        scheduler=scheduler,
+        overwrite=overwrite,
+        restart=restart,
+        terminal=open_terminal(progress, quiet=quiet),
+    )
+
+
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Processes for an archive; default one a core, 0: threads of this process."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Map all scenes of an archive anew.")]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Try scenes of an archive again that are faulty.")
+]
+
+
+@app.command()
+def run(
+    workflow: Annotated[
+        Path, typer.Argument(help="Workflow file, YAML: of one scene, or of an archive.")
+    ],
+    scheduler: Scheduler = None,
+    overwrite: Overwrite = False,
+    restart: Restart = False,
+    workers: Workers = None,
+    force: Force = False,
+    retry_failed: RetryFailed = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what there is to do in an archive.")
+    ] = False,
+    quiet: Quiet = False,
+    progress: Progress = "bar",
+) -> None:
+    """Run all steps of a workflow file; exit code 1 if scenes of an archive failed."""
+    from hsi_pipeline.commands.run import run_workflow
+    from hsi_pipeline.commands.terminal import open_terminal
+
+    complete = run_workflow(
+        workflow,
+        scheduler=scheduler,
+        workers=workers,
+        overwrite=overwrite,
+        restart=restart,
+        force=force,
+        retry_failed=retry_failed,
+        dry_run=dry_run,
+        terminal=open_terminal(progress, quiet=quiet),
+    )
+    if not complete:
+        raise typer.Exit(1)
+
+
+archive = typer.Typer(help="Archives of many scenes; 'run' works on them.", no_args_is_help=True)
+app.add_typer(archive, name="archive")
+
+
+@archive.command("list")
+def archive_list(
+    workflow: Annotated[Path, typer.Argument(help="Workflow file, YAML, with the key 'archive'.")],
+    every: Annotated[bool, typer.Option("--all", help="Show every scene.")] = False,
+    retry_failed: RetryFailed = False,
+    force: Force = False,
+    workers: Workers = None,
+    quiet: Quiet = False,
+    progress: Progress = "bar",
+) -> None:
+    """Show what a run would do: scenes, their size, and the time by a measured rate."""
+    from hsi_pipeline.commands.archive import list_archive
+    from hsi_pipeline.commands.terminal import open_terminal
+
+    list_archive(
+        workflow,
+        every=every,
+        retry_failed=retry_failed,
+        force=force,
+        workers=workers,
         terminal=open_terminal(progress, quiet=quiet),
     )
 

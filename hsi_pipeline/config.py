@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import os
 from pathlib import Path
@@ -47,6 +48,11 @@ def _listed(value: object) -> object:
 def _filled(value: object) -> object:
     """Take `classify:` with nothing below it for a section of defaults."""
     return {} if value is None else value
+
+
+def _as_text(value: object) -> object:
+    """Take what YAML reads as a date or a year for the text that it was."""
+    return str(value) if isinstance(value, datetime.date | int) else value
 
 
 _Path = Annotated[Path, AfterValidator(_placed)]
@@ -156,7 +162,54 @@ class Workflow(_Section):
     polygonize: Annotated[Polygonize | None, BeforeValidator(_filled)] = None
 
 
-def load(path: str | os.PathLike[str]) -> Workflow:
+class Scenes(_Section):
+    """Which scenes of an archive; as `archive.scenes.Selection`."""
+
+    scenes: _Address
+    """Folder, glob, STAC catalog or ItemCollection, STAC API, GeoParquet of items."""
+    area: _Path | None = None
+    area_layer: str | None = None
+    bbox: tuple[float, float, float, float] | None = None
+    dates: Annotated[str | None, BeforeValidator(_as_text)] = None
+    max_cloud: Annotated[float | None, Field(ge=0, le=100)] = None
+    sensors: Annotated[list[str], BeforeValidator(_listed)] = Field(default_factory=list)
+    collections: Annotated[list[str], BeforeValidator(_listed)] = Field(default_factory=list)
+    query: dict[str, Any] = Field(default_factory=dict)
+    asset: str | None = None
+    schemes: Annotated[list[str], BeforeValidator(_listed)] = ["https", "http", "s3", "gs", "az"]
+    roots: list[_Path] = Field(default_factory=list)
+    limit: Annotated[int | None, Field(ge=1)] = None
+
+
+class ClassifyEach(Classify):
+    """How to map the scenes of an archive: as COG, which the programs that read STAC open."""
+
+    formats: Annotated[
+        list[Literal["zarr", "tif"]], BeforeValidator(_listed), Field(min_length=1)
+    ] = ["tif"]
+
+
+class Archive(_Section):
+    """A workflow for all scenes of an archive."""
+
+    archive: Scenes
+    out: _Address
+    """Folder of the land-cover archive, or its address; made if missing."""
+    model: _Path
+    mask: str = "default"
+    pixel_coordinates: bool = False
+    device: str = "auto"
+    classify: Annotated[ClassifyEach, BeforeValidator(_filled)] = ClassifyEach()
+    polygonize: Annotated[Polygonize | None, BeforeValidator(_filled)] = None
+    retries: Annotated[int, Field(ge=0)] = 3
+    """How often a fault that passes (network, memory) is tried again, with growing pauses."""
+    whole_pixels: _Pixels = 8_000_000
+    """Scenes of more pixels are cut into chunks that all workers share."""
+    scratch: _Path | None = None
+    """Where scenes are made whose archive is at an address; default the system's folder."""
+
+
+def load(path: str | os.PathLike[str]) -> Workflow | Archive:
     """Read a workflow file.
 
     Relative paths in it are relative to its own folder.
@@ -165,7 +218,7 @@ def load(path: str | os.PathLike[str]) -> Workflow:
         path: YAML file.
 
     Returns:
-        The workflow.
+        The workflow: of one scene, or with the key `archive` of many.
 
     Raises:
         InputError: Missing or unreadable file, unknown key (with the nearest right one), or a
@@ -184,10 +237,24 @@ def load(path: str | os.PathLike[str]) -> Workflow:
         raise InputError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise InputError(f"{file}: a workflow is a mapping with keys such as scene, out and train")
+    kind = Archive if "archive" in values else Workflow
     try:
-        workflow = Workflow.model_validate(values, context={_FOLDER: file.parent})
+        workflow: Workflow | Archive = kind.model_validate(values, context={_FOLDER: file.parent})
     except ValidationError as error:
-        raise InputError(f"{file}: {_explained(error)}") from error
+        raise InputError(f"{file}: {_explained(error, kind)}") from error
+    if isinstance(workflow, Workflow):
+        _check_steps(file, workflow)
+    if workflow.polygonize is not None and workflow.classify is not None:
+        _check_polygonize(file, workflow.classify, workflow.polygonize)
+    return workflow
+
+
+def _check_steps(file: Path, workflow: Workflow) -> None:
+    """Refuse steps that lack what they need.
+
+    Raises:
+        InputError: Names the step.
+    """
     if workflow.train is not None and workflow.model is not None:
         raise InputError(f"{file}: give either the section 'train' or a trained 'model', not both")
     if workflow.train is None and workflow.model is None:
@@ -196,19 +263,25 @@ def load(path: str | os.PathLike[str]) -> Workflow:
         raise InputError(
             f"{file}: 'polygonize' needs the section 'classify'; 'classify: {{}}' will do"
         )
-    if workflow.polygonize is not None and workflow.classify is not None:
-        if workflow.polygonize.join == "probability" and not workflow.classify.probabilities:
-            raise InputError(
-                f"{file}: 'polygonize.join: probability' needs 'classify.probabilities: true'"
-            )
-        if workflow.polygonize.by_layer is not None and workflow.polygonize.by is None:
-            raise InputError(f"{file}: 'polygonize.by_layer' names a layer of 'polygonize.by'")
-        if workflow.polygonize.join != "border" and not workflow.polygonize.min_area:
-            raise InputError(f"{file}: 'polygonize.join' needs 'polygonize.min_area'")
-    return workflow
 
 
-def _explained(error: ValidationError) -> str:
+def _check_polygonize(file: Path, classify: Classify, polygonize: Polygonize) -> None:
+    """Refuse options of polygons that need others.
+
+    Raises:
+        InputError: Names both.
+    """
+    if polygonize.join == "probability" and not classify.probabilities:
+        raise InputError(
+            f"{file}: 'polygonize.join: probability' needs 'classify.probabilities: true'"
+        )
+    if polygonize.by_layer is not None and polygonize.by is None:
+        raise InputError(f"{file}: 'polygonize.by_layer' names a layer of 'polygonize.by'")
+    if polygonize.join != "border" and not polygonize.min_area:
+        raise InputError(f"{file}: 'polygonize.join' needs 'polygonize.min_area'")
+
+
+def _explained(error: ValidationError, kind: type[BaseModel]) -> str:
     """Return the first fault in plain words; a key misspelt is the cause of a key missing."""
     faults = error.errors()
     wrong_keys = ("extra_forbidden", "invalid_key")
@@ -216,21 +289,20 @@ def _explained(error: ValidationError) -> str:
     place = [str(part) for part in fault["loc"]]
     where = ".".join(place)
     if fault["type"] == "extra_forbidden":
-        keys = _keys_at(place[:-1])
+        keys = _keys_at(place[:-1], kind)
         near = difflib.get_close_matches(place[-1], keys, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else f"keys here: {', '.join(keys)}"
         return f"unknown key {where!r}; {hint}"
     if fault["type"] == "missing":
         return f"the key {where!r} is missing"
     if fault["type"] == "model_type":
-        listed = ", ".join(_keys_at(place))
+        listed = ", ".join(_keys_at(place, kind))
         return f"{where}: expected a section with keys such as {listed}, found {fault['input']!r}"
     return f"{where}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {fault['input']!r}"
 
 
-def _keys_at(place: list[str]) -> list[str]:
+def _keys_at(place: list[str], section: type[BaseModel]) -> list[str]:
     """Return the keys that a section may have."""
-    section: type[BaseModel] = Workflow
     for part in place:
         if part.isdigit():  # a place in a list of sections
             continue

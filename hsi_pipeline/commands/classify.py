@@ -60,6 +60,7 @@ def classify(
     overwrite: bool = False,
     restart: bool = False,
     skip_failed: bool = False,
+    threads: int | None = None,
     terminal: Terminal | None = None,
 ) -> list[Path]:
     """Classify a scene and write the class map.
@@ -89,6 +90,7 @@ def classify(
         restart: Throw away what an interrupted call for the same map has done.
         skip_failed: Leave chunks that cannot be read as nodata, listed in the map's attribute
             `failed_chunks`, instead of ending with an error.
+        threads: Of this process, each with a chunk; None: as many as keep the device busy.
         terminal: Where to report.
 
     Returns:
@@ -133,11 +135,10 @@ def classify(
             )
 
     label = "classifying"
+    # a GPU has two chunks at a time, and others are to be read meanwhile
+    threads = threads or (2 if chosen_device == "cpu" else 4)
     with (
-        # a GPU has two chunks at a time, and others are to be read meanwhile
-        computing(
-            terminal, label, scheduler, bar=False, threads=2 if chosen_device == "cpu" else 4
-        ),
+        computing(terminal, label, scheduler, bar=False, threads=threads),
         terminal.chunk_progress(label, class_map["class"].size) as progress,
     ):
         try:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+import socket
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import dask
 import dask.threaded
+import psutil
 import torch
+from dask.system import CPU_COUNT
 
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.errors import InputError
+from hsi_pipeline.scene.files import one_line
 
 _PACKAGES = ("hsi_pipeline", "torch", "numpy", "zarr", "dask", "distributed")
 _CONNECT_TIMEOUT = "15s"
+_WORKER_BYTES = 2 * 2**30  # that a worker of its own may need
+_DASHBOARD_PORT = 8787
 _SCHEMES = ("tcp", "tls", "ucx", "ws", "wss")
 
 
@@ -50,7 +57,7 @@ def computing(
     """
     if scheduler is None:
         with (
-            dask.config.set(scheduler=partial(_compute_in_threads, threads)),
+            dask.config.set(scheduler=partial(compute_in_threads, threads)),
             terminal.dask_progress(label) if bar else nullcontext(),
         ):
             yield None
@@ -75,6 +82,80 @@ def computing(
         _check_versions(client)
         terminal.say(f"{label}: {workers} workers, dashboard {client.dashboard_link}")
         yield client.get_executor(pure=False)
+
+
+@contextmanager
+def cluster(terminal: Terminal, scheduler: str | None, workers: int | None) -> Iterator[Any]:
+    """Give a client of a Dask cluster: one of this machine, or a running one.
+
+    Args:
+        terminal: Where to say where its dashboard is.
+        scheduler: Address of a running Dask scheduler; None starts workers on this machine.
+        workers: Processes to start, each for one core; 0 for a worker in this process, whose
+            threads use all cores. None: as many as cores and memory allow.
+
+    Yields:
+        A `distributed.Client`.
+
+    Raises:
+        InputError: As `computing`; or both are given.
+    """
+    from distributed import Client, LocalCluster
+
+    if scheduler is not None:
+        if workers is not None:
+            raise InputError("give --scheduler or --workers, not both: a cluster has its own")
+        with computing(terminal, "archive", scheduler):
+            pass  # it answers, and has workers of our version
+        with Client(scheduler, timeout=_CONNECT_TIMEOUT, set_as_default=False) as client:
+            terminal.say(f"metrics {_metrics(client.dashboard_link)}")
+            yield client
+        return
+    count = workers_here() if workers is None else workers
+    with ExitStack() as stack:
+        try:
+            local = LocalCluster(
+                n_workers=max(count, 1),
+                threads_per_worker=1,
+                processes=count > 0,
+                dashboard_address=f"127.0.0.1:{_dashboard_port()}",
+                silence_logs=logging.CRITICAL,
+            )
+        except RuntimeError as error:
+            raise InputError(
+                f"{count} workers cannot be started here ({one_line(error)}); --workers 0 "
+                "computes in this process"
+            ) from error
+        client = stack.enter_context(Client(stack.enter_context(local), set_as_default=False))
+        kind = f"{count} workers" if count else "a worker in this process"
+        # as it is bound; Dask's own link names the machine's outer address where it is in-process
+        board = f"http://127.0.0.1:{client.scheduler_info()['services']['dashboard']}/status"
+        terminal.say(f"{kind}, dashboard {board}, metrics {_metrics(board)}")
+        yield client
+
+
+def _dashboard_port() -> int:
+    """Return Dask's usual port, or 0 for any where it is taken, of which Dask itself would warn."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", _DASHBOARD_PORT))
+        except OSError:
+            return 0
+    return _DASHBOARD_PORT
+
+
+def cores() -> int:
+    """Return the cores that this process may use; two threads of one count as one."""
+    return min(CPU_COUNT, psutil.cpu_count(logical=False) or CPU_COUNT)
+
+
+def workers_here() -> int:
+    """Return how many workers this machine has room for: cores, and memory."""
+    return max(min(cores(), psutil.virtual_memory().total // _WORKER_BYTES), 1)
+
+
+def _metrics(dashboard: str) -> str:
+    return dashboard.replace("/status", "/metrics")
 
 
 def _check_versions(client: Any) -> None:
@@ -109,7 +190,7 @@ def _check_address(scheduler: str) -> None:
         )
 
 
-def _compute_in_threads(threads: int, graph: Any, keys: Any, **options: Any) -> Any:
+def compute_in_threads(threads: int, graph: Any, keys: Any, **options: Any) -> Any:
     """Compute in threads of this process, and come back, whatever happens, when they are idle.
 
     After an error or Ctrl-C Dask alone leaves running tasks be, and one that writes would make

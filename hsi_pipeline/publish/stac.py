@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -49,6 +49,9 @@ def write_stac_item(
     model_file: Path | None = None,
     card: ModelCard | None = None,
     derived_from: str | None = None,
+    item_id: str | None = None,
+    properties: Mapping[str, Any] | None = None,
+    links: Sequence[Mapping[str, str]] = (),
     overwrite: bool = False,
 ) -> Path:
     """Write a STAC 1.1 item that describes a class map and what was made of it.
@@ -67,6 +70,9 @@ def write_stac_item(
         model_file: Model file that made the map; becomes the asset `model`.
         card: Its card; one is given with the other.
         derived_from: The source's STAC item, or the scene where it has none: URL or file.
+        item_id: Identifier; None makes one of the file's name and the scene's.
+        properties: Further properties.
+        links: Further links, such as that to the catalog.
         overwrite: Replace an existing item.
 
     Returns:
@@ -81,6 +87,9 @@ def write_stac_item(
     _check_files(products, model_file, card)
     scheme, grid = scheme_from_attrs(class_map["class"].attrs), grid_of(class_map)
     item = _item(path.stem, class_map.attrs, grid)
+    item["id"] = item_id or item["id"]
+    item["properties"] |= properties or {}
+    item["links"] += map(dict, links)
     item["assets"] = {
         name: describe_asset(name, Path(product), path.parent, scheme, grid)
         for name, product in products.items()
