@@ -629,8 +629,8 @@ def run(
     progress: Progress = "bar",
 ) -> None:
     """Run all steps of a workflow file; exit code 1 if scenes of an archive failed."""
-    from hsi_pipeline.commands.run import run_workflow
     from hsi_pipeline.commands.terminal import open_terminal
+    from hsi_pipeline.commands.workflow import run_workflow
 
     complete = run_workflow(
         workflow,

@@ -21,8 +21,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils import all_estimators
-from skops.io import dumps, get_untrusted_types, loads
-from skops.io.exceptions import UntrustedTypesFoundException
 from torch import Tensor, nn
 
 from hsi_pipeline.errors import InputError
@@ -67,6 +65,8 @@ class PixelClassifier(nn.Module):
         super().__init__()
         self._classifier = classifier
         self.classes = classes
+        from skops.io import dumps  # half a second, which networks need not spend
+
         content = bytearray(dumps(classifier))
         self.register_buffer(_STATE, torch.frombuffer(content, dtype=torch.uint8).clone())
 
@@ -78,6 +78,9 @@ class PixelClassifier(nn.Module):
             InputError: The state is not one, is of other bands or classes, or holds types that
                 are not scikit-learn's.
         """
+        from skops.io import loads
+        from skops.io.exceptions import UntrustedTypesFoundException
+
         try:
             classifier = loads(state[_STATE].numpy().tobytes(), trusted=_TRUSTED)
             for tree in _trees(classifier):
@@ -213,6 +216,8 @@ def fit_estimator(
     except ValueError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"model {name!r} cannot be fitted: {reason}") from error
+    from skops.io import dumps, get_untrusted_types
+
     foreign = set(get_untrusted_types(data=dumps(estimator))) - set(_TRUSTED)
     if foreign:
         raise InputError(

@@ -37,7 +37,7 @@ from hsi_pipeline.archive.ledger import Done, Failure, fingerprint_of, plan, rea
 from hsi_pipeline.archive.lock import locked
 from hsi_pipeline.archive.scenes import ArchiveScene
 from hsi_pipeline.archive.target import Target, target_of
-from hsi_pipeline.commands import archive, archive_scene
+from hsi_pipeline.commands import archive_run, archive_scene
 from hsi_pipeline.commands.archive import run_archive
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.publish.stac_schemas import validate_item
@@ -417,7 +417,7 @@ def scripted(monkeypatch, outcomes):
         return made(job, *arguments)
 
     monkeypatch.setattr(archive_scene, "_made", pretend)
-    monkeypatch.setattr(archive, "_PAUSE_S", 0.05)
+    monkeypatch.setattr(archive_run, "_PAUSE_S", 0.05)
     return calls
 
 
@@ -477,7 +477,7 @@ def test_faults_are_told_apart(error, kind):
 
 def test_a_worker_that_dies_costs_no_scene(model, tmp_path, monkeypatch):
     scenes = write_archive(tmp_path, 8, broken=False, rows=200, columns=200)
-    begin, begun = archive._Run._begin, []
+    begin, begun = archive_run.ArchiveRun._begin, []
 
     def begin_and_kill(run, one):
         begin(run, one)
@@ -485,7 +485,7 @@ def test_a_worker_that_dies_costs_no_scene(model, tmp_path, monkeypatch):
         if len(begun) == 4:
             os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
 
-    monkeypatch.setattr(archive._Run, "_begin", begin_and_kill)
+    monkeypatch.setattr(archive_run.ArchiveRun, "_begin", begin_and_kill)
     report = run_quietly(write_workflow(tmp_path, model), workers=2)
     assert report.is_complete
     assert report.done == len(list(scenes.iterdir()))

@@ -21,7 +21,7 @@ from hsi_pipeline.commands.messages import (
     report_mask,
     report_values,
 )
-from hsi_pipeline.commands.scheduling import choose_device, computing
+from hsi_pipeline.commands.scheduling import check_memory, choose_device, computing
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.cube import grid_of
 from hsi_pipeline.errors import InputError, SourceChangedError
@@ -265,27 +265,6 @@ def open_and_classify(
         tuple(grid.affine), str(grid.crs),
     )  # fmt: skip
     return class_map, card, reading
-
-
-def check_memory(memory: str | None, chunk: int | None, scheduler: str | None) -> None:
-    """Refuse a memory that cannot decide on the chunk.
-
-    Raises:
-        InputError: It is no size, or something else decides.
-    """
-    if memory is None:
-        return
-    if chunk is not None:
-        raise InputError("give --chunk or --memory, not both: the memory decides on the chunk")
-    if scheduler is not None:
-        raise InputError(
-            "--memory is that of this process, and with --scheduler it only waits; give --chunk, "
-            "and start the workers with a --memory-limit"
-        )
-    try:
-        parse_bytes(memory)
-    except ValueError as error:
-        raise InputError(f"--memory {memory} is no size such as 4GB or 2500MiB") from error
 
 
 def report_map(terminal: Terminal, path: Path) -> None:

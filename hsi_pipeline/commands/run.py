@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hsi_pipeline import config
-from hsi_pipeline.commands.archive import run_archive
-from hsi_pipeline.commands.classify import check_memory, classify
+from hsi_pipeline.commands.classify import classify
 from hsi_pipeline.commands.evaluate import evaluate
 from hsi_pipeline.commands.polygonize import polygonize
-from hsi_pipeline.commands.scheduling import computing
+from hsi_pipeline.commands.scheduling import check_memory, computing
 from hsi_pipeline.commands.stac import stac
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.commands.train import train
@@ -51,7 +50,7 @@ def run(
     terminal = terminal or Terminal(quiet=True)
     settings = config.load(workflow)
     if isinstance(settings, config.Archive):
-        raise InputError(f"{workflow} is a workflow of an archive; 'run_workflow' runs it")
+        raise InputError(f"{workflow} is a workflow of an archive; 'workflow.run_workflow' runs it")
     started = time.monotonic()
     if settings.classify:
         check_memory(settings.classify.memory, settings.classify.chunk, scheduler)
@@ -155,63 +154,6 @@ def run(
     for path in written:
         terminal.show(os.path.normpath(path))
     return written
-
-
-def run_workflow(
-    workflow: str | os.PathLike[str],
-    *,
-    scheduler: str | None = None,
-    workers: int | None = None,
-    overwrite: bool = False,
-    restart: bool = False,
-    force: bool = False,
-    retry_failed: bool = False,
-    dry_run: bool = False,
-    terminal: Terminal | None = None,
-) -> bool:
-    """Run a workflow file, of one scene or of an archive.
-
-    Args:
-        workflow: YAML file.
-        scheduler: Address of a running Dask scheduler.
-        workers: Of an archive: as for `archive.run_archive`.
-        overwrite: Of one scene: as for `run`.
-        restart: Of one scene: likewise.
-        force: Of an archive: as for `archive.run_archive`.
-        retry_failed: Of an archive: likewise.
-        dry_run: Of an archive: likewise.
-        terminal: Where to report.
-
-    Returns:
-        Whether all is done; an archive may have scenes that failed.
-
-    Raises:
-        InputError: Anything about the input or output that cannot work, or an option that is for
-            the other kind of workflow.
-    """
-    settings = config.load(workflow)
-    archive = isinstance(settings, config.Archive)
-    wrong = {
-        "--overwrite": archive and overwrite,
-        "--restart": archive and restart,
-        "--workers": not archive and workers is not None,
-        "--force": not archive and force,
-        "--retry-failed": not archive and retry_failed,
-        "--dry-run": not archive and dry_run,
-    }
-    for option in (name for name, given in wrong.items() if given):
-        instead = "an archive goes on by itself, and --force makes all anew"
-        raise InputError(
-            f"{option} is for a workflow of {'one scene; ' + instead if archive else 'an archive'}"
-        )
-    if not isinstance(settings, config.Archive):
-        run(workflow, scheduler=scheduler, overwrite=overwrite, restart=restart, terminal=terminal)
-        return True
-    report = run_archive(
-        settings, scheduler=scheduler, workers=workers, force=force, retry_failed=retry_failed,
-        dry_run=dry_run, terminal=terminal,
-    )  # fmt: skip
-    return report.is_complete or dry_run
 
 
 def _check_reference(settings: config.Workflow) -> None:

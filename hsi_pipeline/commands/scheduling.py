@@ -17,6 +17,7 @@ import dask.threaded
 import psutil
 import torch
 from dask.system import CPU_COUNT
+from dask.utils import parse_bytes
 
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.errors import InputError
@@ -225,3 +226,24 @@ def choose_device(device: str, scheduler: str | None = None) -> str:
             "use --device cpu or auto"
         ) from error
     return device
+
+
+def check_memory(memory: str | None, chunk: int | None, scheduler: str | None) -> None:
+    """Refuse a memory that cannot decide on the chunk.
+
+    Raises:
+        InputError: It is no size, or something else decides.
+    """
+    if memory is None:
+        return
+    if chunk is not None:
+        raise InputError("give --chunk or --memory, not both: the memory decides on the chunk")
+    if scheduler is not None:
+        raise InputError(
+            "--memory is that of this process, and with --scheduler it only waits; give --chunk, "
+            "and start the workers with a --memory-limit"
+        )
+    try:
+        parse_bytes(memory)
+    except ValueError as error:
+        raise InputError(f"--memory {memory} is no size such as 4GB or 2500MiB") from error
