@@ -110,7 +110,7 @@ def content_of(out: Path) -> dict[str, bytes]:
             with rasterio.open(path) as raster:
                 found[name] = (raster.read().tobytes(), raster.tags(), str(raster.transform))
         elif path.suffix == ".gpkg":
-            frame = gpd.read_file(path, layer="landcover")
+            frame = gpd.read_file(path, layer=path.stem.rpartition("_")[2])
             found[name] = (
                 frame.geometry.to_wkb().tolist(),
                 frame.drop(columns="geometry").to_csv(),

@@ -209,6 +209,17 @@ def test_force_maps_all_anew(finished, model, scenes, tmp_path):
     assert content_of(tmp_path / "out") == content_of(out)
 
 
+@pytest.mark.parametrize("scenes", ["archive", "archive/**/*.tif"])
+def test_maps_among_the_scenes_are_no_scenes(model, tmp_path, scenes):
+    folder = write_archive(tmp_path / "made", 2, broken=False)
+    (tmp_path / "archive").mkdir()
+    shutil.copy2(folder / "tif-001.tif", tmp_path / "archive")
+    path = write_workflow(tmp_path, model, scenes=scenes, out="archive/out")
+    assert run_quietly(path).done == 1
+    report = run_quietly(path)
+    assert (report.done, report.finished, report.is_complete) == (0, 1, True)
+
+
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
@@ -379,6 +390,12 @@ def test_missing_credentials_name_the_variables(model, scenes, tmp_path, store, 
         monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
         with pytest.raises(InputError, match="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
             run_quietly(path)
+
+
+def test_an_archive_among_remote_scenes_is_refused(model, tmp_path):
+    path = write_workflow(tmp_path, model, scenes="s3://archive/a/", out="s3://archive/a/out")
+    with pytest.raises(InputError, match="lies among the scenes in s3://archive/a"):
+        run_quietly(path)
 
 
 def test_a_run_in_an_object_store_keeps_others_out(store):

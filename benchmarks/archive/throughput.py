@@ -2,14 +2,17 @@
 
     python benchmarks/archive/throughput.py --scenes 50 --side 400
 
-The sample scene, mirrored to the size asked for and with noise of its own for each scene, mapped by
-the default network (trained for two epochs; accuracy does not matter here) to COG, GeoPackage and
-STAC item. Each worker is a process with one Torch thread. Throughput is that of the time in which
+The sample scene, mirrored to the size asked for and with noise of its own for each of eight, mapped
+by the default network (trained for two epochs; accuracy does not matter here) to COG, GeoPackage
+and STAC item.
+
+Each worker is a process with one Torch thread. Throughput is that of the time in which
 scenes are mapped, from the first that begins to the end of the last; starting the cluster, which
 takes the same time for any number of scenes, is told apart.
 
 The overhead is measured in this process, which does what a worker does: of each scene's seconds,
 those that are not spent reading pixels, in the network, or making and writing map and polygons.
+How much faster two such processes are than one tells what the machine gives.
 Added is the time that a worker waits for its next scene, as the log of the run with one worker has
 it.
 """
@@ -35,6 +38,7 @@ from unittest.mock import patch
 
 import numpy as np
 import rasterio
+import torch
 
 from hsi_pipeline import chunk_tasks, config
 from hsi_pipeline.archive.scenes import ArchiveScene
@@ -43,6 +47,7 @@ from hsi_pipeline.commands import archive_scene
 from hsi_pipeline.publish import filling
 from hsi_pipeline.publish.cog import write_cog
 
+_DIFFERENT = 8  # scenes; more are links to these, so that all stay in the page cache
 ROOT = Path(__file__).parents[2]
 PROGRAM = shutil.which("hsi-pipeline", path=os.path.dirname(sys.executable)) or "hsi-pipeline"
 
@@ -58,7 +63,9 @@ def make_scenes(folder: Path, count: int, side: int) -> Path:
     reach = ((0, 0), (0, max(side - rows, 0)), (0, max(side - columns, 0)))
     pixels = np.pad(pixels, reach, mode="symmetric")[:, :side, :side]
     profile |= {"height": side, "width": side, "tiled": True, "blockxsize": 256, "blockysize": 256}
-    for number in range(count):
+    for number in range(_DIFFERENT, count):
+        os.symlink(f"s{number % _DIFFERENT:03}.tif", scenes / f"s{number:03}.tif")
+    for number in range(min(count, _DIFFERENT)):
         noise = np.random.default_rng(number).integers(-5, 6, pixels.shape[1:], np.int16)
         with rasterio.open(scenes / f"s{number:03}.tif", "w", **profile) as raster:
             raster.write(np.where(pixels == profile["nodata"], pixels, pixels + noise))
@@ -126,11 +133,12 @@ class Stopwatch:
         return call
 
 
-def parts(path: Path, names: list[str]) -> list[dict[str, float]]:
+def parts(path: Path, names: list[str], out: str = "parts") -> list[dict[str, float]]:
     """Map scenes in this process; return the seconds of each part, for each scene."""
+    torch.set_num_threads(1)
     settings = config.load(path)
     assert isinstance(settings, config.Archive)
-    target = target_of(path.parent / "parts")
+    target = target_of(path.parent / out)
     target.put(settings.model, "models/model.safetensors")
     found = []
     for name in names:
@@ -161,16 +169,37 @@ def parts(path: Path, names: list[str]) -> list[dict[str, float]]:
     return found[1:]  # the first imports and compiles
 
 
+def together(path: Path, names: list[str]) -> float:
+    """Return the throughput of two processes like this one beside that of one, without Dask."""
+    command = [sys.executable, __file__, "--parts", str(path), *names]
+
+    def seconds(count: int) -> float:
+        started = [
+            subprocess.Popen([*command, f"parts-{count}-{n}"], stdout=subprocess.PIPE, text=True)
+            for n in range(count)
+        ]
+        return statistics.mean(float(process.communicate()[0]) for process in started)
+
+    return 2 * seconds(1) / seconds(2)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--scenes", type=int, default=50)
     parser.add_argument("--side", type=int, default=400, help="pixels")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--model", type=Path, help="instead of one that is trained first")
+    parser.add_argument("--parts", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.parts:
+        path, *names, out = options.parts
+        print(statistics.mean(one["all"] for one in parts(Path(path), names, out)))
+        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        scenes, model = make_scenes(folder, options.scenes, options.side), train(folder)
+        scenes = make_scenes(folder, options.scenes, options.side)
+        model = options.model or train(folder)
         print("| workers | seconds in all | mapping | scenes/s | ratio | peak of a worker MB |")
         print("| --- | --- | --- | --- | --- | --- |")
         gaps: list[float] = []
@@ -192,7 +221,9 @@ def main() -> None:
                         one["since_start"] - last["since_start"] - one["seconds"]
                         for last, one in pairwise(done)
                     ]
-        measured = parts(path, [f"s{number:03}" for number in range(min(options.scenes, 12))])
+        names = [f"s{number:03}" for number in range(min(options.scenes, 12))]
+        print(f"\ntwo processes without Dask beside one: {together(path, names):.2f}")
+        measured = parts(path, names)
         middle = {
             key: statistics.median(one.get(key, 0.0) for one in measured) for key in measured[0]
         }

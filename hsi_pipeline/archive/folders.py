@@ -7,16 +7,20 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from hsi_pipeline.archive.candidates import Candidate
+from hsi_pipeline.archive.ledger import ARCHIVE
 from hsi_pipeline.archive.products import is_no_scene, is_product, scene_name, scenes_among
 from hsi_pipeline.archive.scenes import ArchiveScene
 from hsi_pipeline.archive.stamps import local_stamp
+from hsi_pipeline.archive.target import CATALOG
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.scene.files import one_line
 from hsi_pipeline.scene.places import archive_kind, place_of
 
 _STORE_MARKS = (".zgroup", ".zarray", "zarr.json")
+_HEAD_BYTES = 4096
 _NOT_ENTERED = ("__MACOSX",)
 # Archives of these names are products, which need not be opened to know it.
 _PRODUCTS = re.compile(r"(ENMAP|DESIS|PRS_L|EMIT_L|NEON_)", re.IGNORECASE)
@@ -33,6 +37,8 @@ class Walk:
     """Archives without a scene."""
     closed: list[str] = field(default_factory=list)
     """Folders that may not be listed."""
+    results: dict[str, bool] = field(default_factory=dict)
+    """Whether folders are land-cover archives."""
     seen: set[str] = field(default_factory=set)
     """Real paths of folders, since links may lead back."""
 
@@ -50,6 +56,8 @@ class Walk:
             return
         if _is_store(folder):
             yield _scene(folder, (os.path.basename(real),))
+            return
+        if self.is_result(folder):
             return
         inside = [name for name, is_folder in found if is_folder and _is_entered(name)]
         stores = [name for name in inside if name.lower().endswith(".zarr")]
@@ -78,12 +86,25 @@ class Walk:
         self.no_scenes.append(path)
         return False
 
+    def is_result(self, folder: str) -> bool:
+        """Tell whether a folder is a land-cover archive, whose maps are no scenes."""
+        if folder not in self.results:
+            try:
+                with open(os.path.join(folder, CATALOG), "rb") as file:
+                    self.results[folder] = f'"{ARCHIVE}"'.encode() in file.read(_HEAD_BYTES)
+            except OSError:
+                self.results[folder] = False
+        return self.results[folder]
+
     def matching(self, pattern: str) -> Iterator[Candidate]:
         """Give the scenes that a pattern names; of folders those in them."""
         folders: dict[str, dict[str, Candidate]] = {}
         done: set[str] = set()
         for path in sorted(glob.iglob(pattern, recursive=True)):
             if not set(_NOT_ENTERED).isdisjoint(path.split(os.sep)):
+                continue
+            # archive, month, scene
+            if any(self.is_result(str(above)) for above in [*Path(path).parents][:3]):
                 continue
             path = _store_around(path) or path.rstrip(os.sep)
             found: Iterable[Candidate]

@@ -16,6 +16,8 @@ from typing import Any
 from hsi_pipeline.archive.scenes import ArchiveScene
 from hsi_pipeline.archive.target import Target
 
+ARCHIVE = "hsi_pipeline:archive"
+"""Field of an archive's root catalog: what all its maps have in common."""
 FINGERPRINT = "hsi_pipeline:fingerprint"
 """Property of an item: what its products depend on."""
 SECONDS = "hsi_pipeline:seconds"

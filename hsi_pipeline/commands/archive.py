@@ -20,6 +20,7 @@ from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.scene.files import shown
 
+_SCENE_MODULE = "hsi_pipeline.commands.archive_scene"
 _SHOWN = 20  # scenes and failures, unless all are asked for
 
 
@@ -112,8 +113,8 @@ def run_archive(
     check_memory(settings.classify.memory, settings.classify.chunk, scheduler)
     options: dict[str, Any] = {"force": force, "retry_failed": retry_failed, "terminal": terminal}
     with planned(settings, writing=not dry_run, **options) as work:
-        count = workers_here() if workers is None else workers
-        report_plan(work, settings, max(count, 1), terminal)
+        here = workers_here() if workers is None else max(workers, 1)
+        report_plan(work, settings, here if scheduler is None else None, terminal)
         for failure in work.plan.quarantined[:_SHOWN]:
             terminal.say(f"  set aside: {_told(failure)}")
         report = ArchiveReport(
@@ -132,7 +133,8 @@ def run_archive(
         run = ArchiveRun(work, settings, terminal)
         try:
             if work.plan.todo:
-                with _own_settings(), cluster(terminal, scheduler, workers) as client:
+                place = cluster(terminal, scheduler, workers, imports=_SCENE_MODULE)
+                with _own_settings(), place as client:
                     in_process = workers == 0 and scheduler is None
                     # hosts of a cluster share the folder of the archive, or one that is named
                     apart = scheduler is not None and not work.target.is_local

@@ -21,6 +21,7 @@ from dask.utils import format_bytes
 
 from hsi_pipeline import config
 from hsi_pipeline.archive.ledger import (
+    ARCHIVE,
     Done,
     Plan,
     fingerprint_of,
@@ -38,13 +39,18 @@ from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.cube import make_cube, pixel_grid
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.inference import classify_cube
-from hsi_pipeline.publish.stac_catalog import INDEX, month_catalog, root_catalog, write_index
+from hsi_pipeline.publish.stac_catalog import (
+    FOOTPRINTS,
+    INDEX,
+    month_catalog,
+    root_catalog,
+    write_footprints,
+    write_index,
+)
 from hsi_pipeline.scene import open_source
 from hsi_pipeline.scene.files import file_stamp, full_path, is_remote, shown
 from hsi_pipeline.scene.quality import MASKS
 
-ARCHIVE = "hsi_pipeline:archive"
-"""Field of the root catalog: what all its maps have in common."""
 _SAMPLE = 5  # scenes that are opened to learn their size
 _SIDE = 256  # of the tile that a rate is measured with
 
@@ -87,6 +93,12 @@ def planned(
     """
     target = target_of(settings.out)
     _check_products(settings)
+    scenes = settings.archive.scenes.rstrip("/")
+    if is_remote(scenes) and f"{target.root}/".startswith(f"{scenes}/"):
+        raise InputError(
+            f"out: {shown(target.root)} lies among the scenes in {shown(scenes)}; choose a folder "
+            "beside them"
+        )
     load_checkpoint(settings.model)  # or says what is wrong with it
     sha256 = checkpoint_hash(settings.model)
     model = f"{Path(settings.model).stem}-{sha256[:12]}.safetensors"
@@ -139,8 +151,10 @@ def _work(
     return Work(target, listing, found, done, facts, model)
 
 
-def report_plan(work: Work, settings: config.Archive, workers: int, terminal: Terminal) -> None:
-    """Say how much there is to do, and how long it will take."""
+def report_plan(
+    work: Work, settings: config.Archive, workers: int | None, terminal: Terminal
+) -> None:
+    """Say how much there is to do, and how long it will take; None where workers are not known."""
     todo = work.plan.todo
     terminal.say(
         f"{len(work.listing.scenes)} scenes: {len(work.plan.finished)} done, "
@@ -157,9 +171,10 @@ def report_plan(work: Work, settings: config.Archive, workers: int, terminal: Te
         terminal.say(f"to do: {size}; none of {opened} scenes could be opened to tell their pixels")
         return
     seconds = pixels / rate
+    shared = "" if workers is None else f", {_duration(seconds / workers)} with {workers} workers"
     terminal.say(
         f"to do: {size}, {about}; at {rate / 1e6:.3f} Mpx/s a worker ({source}) that is "
-        f"{_duration(seconds)} of work, {_duration(seconds / workers)} with {workers} workers"
+        f"{_duration(seconds)} of work{shared}"
     )
 
 
@@ -314,13 +329,17 @@ def write_catalogs(work: Work, done: Mapping[str, Done], changed: set[str] | Non
 
 
 def write_items(work: Work, done: Mapping[str, Done]) -> None:
-    """Write the index of all items, in the order of their ids; none where there are none."""
+    """Write the indexes of all items, in the order of their ids; none where there are none."""
     if not done:
         return
     folders = {done[name].item: done[name].folder for name in sorted(done)}
-    read = work.target.read_all(folders)
-    items = ((json.loads(content), folders[name]) for name, content in read if content)
+
+    def items() -> Iterator[tuple[Any, str]]:
+        for name, content in work.target.read_all(folders):
+            if content:
+                yield json.loads(content), folders[name]
+
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch, INDEX)
-        write_index(path, items)
-        work.target.put(path, INDEX)
+        for name, write in ((FOOTPRINTS, write_footprints), (INDEX, write_index)):
+            write(Path(scratch, name), items())
+            work.target.put(Path(scratch, name), name)

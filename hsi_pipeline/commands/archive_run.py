@@ -6,6 +6,7 @@ import concurrent.futures
 import hashlib
 import math
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -28,7 +29,7 @@ from hsi_pipeline.commands.archive_scene import TOPIC, SceneJob, SceneResult, ma
 from hsi_pipeline.commands.terminal import Move, Terminal
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.publish.stac_catalog import INDEX
-from hsi_pipeline.scene.files import shown
+from hsi_pipeline.scene.files import one_line, shown
 
 _PAUSE_S = 2.0  # before a scene is tried again; twice as long each further time
 _LOOK_S = 1.0
@@ -91,7 +92,7 @@ class ArchiveRun:
                 while todo or large or later or running:
                     now = time.monotonic()
                     if now - looked > _LOOK_S:
-                        workers, looked = len(client.ncores()), now
+                        workers, looked = _workers_of(client), now
                         self._check_workers(workers, bool(running), now)
                         if now - self.written > _CATALOGS_S:
                             self._write_catalogs()
@@ -143,8 +144,7 @@ class ArchiveRun:
             open_files=max((r.open_files for r in self.mapped.values()), default=0),
         )
         self.log.close()
-        if self.target.is_local:
-            self._tidy(Path(self.target.path(WORK)))
+        self._tidy(Path(_scratch(self.target, self.settings)))
 
     def _job(self, scene: ArchiveScene, threads: int, *, whole: bool) -> SceneJob:
         before = self.work.done.get(scene.id)
@@ -266,6 +266,23 @@ class ArchiveRun:
                 lock.unlink(missing_ok=True)
         with suppress(OSError):  # scenes that are to be tried again stay
             folder.rmdir()
+            if not self.target.is_local:  # with the model
+                shutil.rmtree(folder.parent)
+
+
+def _workers_of(client: Any) -> int:
+    """Return how many workers a cluster has.
+
+    Raises:
+        InputError: It is gone.
+    """
+    try:
+        return len(client.ncores())
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"the Dask scheduler at {client.scheduler.address} is gone ({one_line(error)}); what "
+            "is done is kept: start it again and run the same command"
+        ) from error
 
 
 def _ended(running: Mapping[Future, ArchiveScene]) -> set[Future]:

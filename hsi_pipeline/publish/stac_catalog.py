@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import batched
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
+import pyogrio
+from shapely.geometry import shape
 from stac_geoparquet.arrow import parse_stac_items_to_arrow, to_parquet
 
 JSON = "application/json"
 INDEX = "items.parquet"
+FOOTPRINTS = "footprints.gpkg"
 _ROWS = 1024
 ITEM_LINKS = (
     {"rel": "root", "href": "../../catalog.json", "type": JSON},
@@ -37,6 +42,8 @@ def root_catalog(title: str, months: Iterable[str], facts: Mapping[str, Any]) ->
         {"rel": "root", "href": "./catalog.json", "type": JSON},
         {"rel": "items", "href": f"./{INDEX}", "type": "application/vnd.apache.parquet",
          "title": "GeoParquet of all items"},
+        {"rel": "items", "href": f"./{FOOTPRINTS}", "type": "application/geopackage+sqlite3",
+         "title": "where the maps are"},
         *(
             {"rel": "child", "href": f"./{month}/catalog.json", "type": JSON, "title": month}
             for month in sorted(months)
@@ -73,6 +80,36 @@ def write_index(path: Path, items: Iterable[tuple[Mapping[str, Any], str]]) -> N
     """
     moved = (_from_root(item, folder) for item, folder in items)
     to_parquet(parse_stac_items_to_arrow(moved, chunk_size=_ROWS), path)
+
+
+def write_footprints(path: Path, items: Iterable[tuple[Mapping[str, Any], str]]) -> None:
+    """Write a GeoPackage of where maps are, for QGIS, which has no GeoParquet everywhere.
+
+    Args:
+        path: Target.
+        items: At least one, each with its folder in the archive.
+    """
+    for rows in batched(items, _ROWS):
+        frame = gpd.GeoDataFrame(
+            [_row(item, folder) for item, folder in rows],
+            geometry=[shape(item["geometry"]) if item["geometry"] else None for item, _ in rows],
+            crs="EPSG:4326",
+        )
+        pyogrio.write_dataframe(
+            frame, path, layer="footprints", driver="GPKG", append=path.exists(),
+            geometry_type="Unknown", dataset_options={"VERSION": "1.2"},
+        )  # fmt: skip
+
+
+def _row(item: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    facts, assets = item["properties"], _from_root(item, folder)["assets"]
+    return {
+        "id": item["id"],
+        "title": facts.get("title"),
+        "acquired": facts.get("datetime"),
+        "map": assets["class"]["href"],
+        "polygons": assets["landcover"]["href"] if "landcover" in assets else None,
+    }
 
 
 def _catalog(

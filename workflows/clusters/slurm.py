@@ -66,7 +66,10 @@ def main() -> int:
             # some sites set another number: sums are then rounded otherwise
             "export OMP_NUM_THREADS=1",
             # takes seconds, and is done before there is work
-            "export DASK_DISTRIBUTED__WORKER__PRELOAD=hsi_pipeline.inference",
+            "export DASK_DISTRIBUTED__WORKER__PRELOAD=hsi_pipeline.commands.archive_scene",
+            # else Dask has each layer of the network take its memory from the system anew
+            "export DASK_DISTRIBUTED__NANNY__PRE_SPAWN_ENVIRON="
+            "\"{'MALLOC_TRIM_THRESHOLD_': None}\"",
         ],
         worker_extra_args=[
             *("--lifetime", f"{0.9 * seconds:.0f}s"),
