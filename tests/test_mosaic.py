@@ -28,7 +28,7 @@ from hsi_pipeline.commands.mosaic import mosaic as join_files
 from hsi_pipeline.commands.stac import stac
 from hsi_pipeline.cube import grid_of, pixel_grid
 from hsi_pipeline.errors import InputError
-from hsi_pipeline.mosaic import common_grid, mosaic
+from hsi_pipeline.mosaic import common_grid, mosaic, rules
 from hsi_pipeline.publish import open_class_map, write_class_map
 from hsi_pipeline.publish.filling import storing
 from hsi_pipeline.publish.zarr import regular
@@ -204,13 +204,13 @@ def test_majority_counts_then_sums_then_looks_at_the_date_then_at_the_code():
 
 def test_newest_reads_no_map_that_cannot_matter(monkeypatch):
     read = []
-    gather = room.gather
+    gather = rules.gather
 
     def noting(source, *args, **options):
         read.append(source.name)
         return gather(source, *args, **options)
 
-    monkeypatch.setattr(room, "gather", noting)
+    monkeypatch.setattr(rules, "gather", noting)
     maps = [one_map([[1, 2]], day=day, scene=f"day {day}") for day in (1, 3, 2)]
     assert joined(maps, rule="newest")["class"].values.tolist() == [[1, 2]]
     assert read == ["day 3"]
@@ -485,7 +485,7 @@ def test_zarr_and_geotiff_hold_the_same_mosaic(files, tmp_path, rule):
 def test_what_was_done_before_a_crash_is_kept(files, tmp_path, monkeypatch):
     join_files(files, tmp_path / "whole.zarr", chunk=16)
     calls = []
-    make = room._join_chunk
+    make = room.join_chunk
 
     def failing(chunk, **options):
         calls.append((chunk.rows.start, chunk.columns.start))
@@ -493,7 +493,7 @@ def test_what_was_done_before_a_crash_is_kept(files, tmp_path, monkeypatch):
             raise OSError(5, "unplugged")
         return make(chunk, **options)
 
-    monkeypatch.setattr(room, "_join_chunk", failing)
+    monkeypatch.setattr(room, "join_chunk", failing)
     out = tmp_path / "mosaic.zarr"
     with pytest.raises(OSError, match="unplugged"):
         join_files(files, out, chunk=16)

@@ -88,9 +88,17 @@ def main() -> None:
         seconds = time.monotonic() - started
         killed = write_workflow(folder / "killed", model, scenes=scenes, extra=extra)
         out, seen, kills, again = folder / "killed" / "out", {}, 0, 0
+        begun = events(folder / "calm" / "out", "scene started")[0]["since_start"]
+        work = events(folder / "calm" / "out", "scene done")[-1]["since_start"] - begun
+        start = seconds - work - 2  # of the program and its workers
         while kills < options.kills:
-            # so that the last kill comes about when the scenes do
-            wait = dice.uniform(3, 9 + 2 * (seconds - 9) / options.kills)
+            # a fifth while it starts; the others so that they are spread over all the work
+            early = dice.random() < 0.2
+            wait = (
+                start * dice.random()
+                if early
+                else start + dice.uniform(0, 1.7 * work / options.kills)
+            )
             ended = run(killed, wait)
             kills += not ended
             for item, moment in items(out).items():

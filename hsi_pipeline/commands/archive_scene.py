@@ -209,6 +209,7 @@ def _products(
             scheduler=scheduler,
             overwrite=True,  # siblings of a map that was not completed
             threads=job.threads,
+            acquired=job.scene.acquired,  # as a catalog knows it
             terminal=terminal,
         )
     for target in maps[1:]:
@@ -222,8 +223,6 @@ def _products(
             )
         products[stem] = target
     class_map = open_class_map(maps[0])
-    if job.scene.acquired:  # a catalog knows it of scenes whose files do not
-        class_map.attrs.setdefault("acquired", job.scene.acquired)
     path = write_stac_item(
         place / f"{name}.json",
         class_map,

@@ -61,6 +61,7 @@ def classify(
     restart: bool = False,
     skip_failed: bool = False,
     threads: int | None = None,
+    acquired: str | None = None,
     terminal: Terminal | None = None,
 ) -> list[Path]:
     """Classify a scene and write the class map.
@@ -91,6 +92,7 @@ def classify(
         skip_failed: Leave chunks that cannot be read as nodata, listed in the map's attribute
             `failed_chunks`, instead of ending with an error.
         threads: Of this process, each with a chunk; None: as many as keep the device busy.
+        acquired: When the scene was taken (ISO 8601), where its files do not say.
         terminal: Where to report.
 
     Returns:
@@ -118,6 +120,8 @@ def classify(
         pixel_coordinates=pixel_coordinates,
         terminal=terminal,
     )
+    if acquired:
+        class_map.attrs.setdefault("acquired", acquired)
     stamp = file_stamp(os.fspath(scene))
 
     def check_source() -> None:
