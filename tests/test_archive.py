@@ -558,6 +558,21 @@ def test_what_a_crash_left_is_gone_on_with(model, tmp_path):
     assert not work.exists()
 
 
+def test_what_killed_writers_left_does_not_get_into_the_archive(model, tmp_path):
+    write_archive(tmp_path, 2, broken=False)
+    path = write_workflow(tmp_path, model, extra=EXTRA + "retries: 0\n")
+    with patch.object(archive_scene, "polygonize", side_effect=ConnectionError("gone")):
+        run_quietly(path)
+    for place in (tmp_path / "out" / ".work").glob("*/"):
+        left = place / f".{place.name}_map.tif.partial-x1"
+        left.mkdir()
+        (left / "half.tif").write_bytes(b"II*")
+        (place / ".half").write_bytes(b"")
+    assert run_quietly(path).is_complete
+    names = {file.name for file in (tmp_path / "out").rglob("*")}
+    assert not {name for name in names if "half" in name or "partial" in name}
+
+
 # The ledger.
 
 

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
@@ -83,14 +84,15 @@ def main() -> None:
         (folder / "calm").mkdir()
         (folder / "killed").mkdir()
         calm = write_workflow(folder / "calm", model, scenes=scenes, extra=extra)
-        started = time.monotonic()
+        started, begun = time.monotonic(), time.time()
         run(calm)
         seconds = time.monotonic() - started
         killed = write_workflow(folder / "killed", model, scenes=scenes, extra=extra)
         out, seen, kills, again = folder / "killed" / "out", {}, 0, 0
-        begun = events(folder / "calm" / "out", "scene started")[0]["since_start"]
-        work = events(folder / "calm" / "out", "scene done")[-1]["since_start"] - begun
-        start = seconds - work - 2  # of the program and its workers
+        first = events(folder / "calm" / "out", "scene started")[0]
+        work = events(folder / "calm" / "out", "scene done")[-1]["since_start"]
+        work -= first["since_start"]
+        start = datetime.fromisoformat(first["time"]).timestamp() - begun  # of program and workers
         while kills < options.kills:
             # a fifth while it starts; the others so that they are spread over all the work
             early = dice.random() < 0.2

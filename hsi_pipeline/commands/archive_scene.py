@@ -175,6 +175,7 @@ def _made(job: SceneJob, scheduler: str | None, terminal: Terminal, started: flo
             shutil.rmtree(place, ignore_errors=True)
             mark.write_text(job.fingerprint, encoding="utf-8")
         place.mkdir(exist_ok=True)
+        _sweep(place)
         try:
             item = _products(job, place, scheduler, terminal, started)
             folder = f"{month_of(item)}/{name}"
@@ -188,6 +189,13 @@ def _made(job: SceneJob, scheduler: str | None, terminal: Terminal, started: flo
             raise
         mark.unlink(missing_ok=True)
     return done_of(item, folder)
+
+
+def _sweep(place: Path) -> None:
+    """Remove what writers that were killed left behind; maps in the making are gone on with."""
+    for path in place.glob(".*"):
+        if not path.name.endswith(".unfinished"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _products(
