@@ -617,8 +617,13 @@ def run(
         Path, typer.Argument(help="Workflow file, YAML: of one scene, or of an archive.")
     ],
     scheduler: Scheduler = None,
-    overwrite: Overwrite = False,
-    restart: Restart = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing results, of one scene.")
+    ] = False,
+    restart: Annotated[
+        bool,
+        typer.Option("--restart", help="Throw away what an interrupted run of one scene has done."),
+    ] = False,
     workers: Workers = None,
     force: Force = False,
     retry_failed: RetryFailed = False,

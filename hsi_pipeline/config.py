@@ -177,7 +177,7 @@ class Scenes(_Section):
     query: dict[str, Any] = Field(default_factory=dict)
     asset: str | None = None
     schemes: Annotated[list[str], BeforeValidator(_listed)] = ["https", "http", "s3", "gs", "az"]
-    roots: list[_Path] = Field(default_factory=list)
+    roots: Annotated[list[_Path], BeforeValidator(_listed)] = Field(default_factory=list)
     limit: Annotated[int | None, Field(ge=1)] = None
 
 
@@ -201,7 +201,7 @@ class Archive(_Section):
     device: str = "auto"
     classify: Annotated[ClassifyEach, BeforeValidator(_filled)] = ClassifyEach()
     polygonize: Annotated[Polygonize | None, BeforeValidator(_filled)] = None
-    retries: Annotated[int, Field(ge=0)] = 3
+    retries: Annotated[int, Field(ge=0, le=20)] = 3
     """How often a fault that passes (network, memory) is tried again, with growing pauses."""
     whole_pixels: _Pixels = 8_000_000
     """Scenes of more pixels are cut into chunks that all workers share."""
@@ -233,7 +233,7 @@ def load(path: str | os.PathLike[str]) -> Workflow | Archive:
         raise InputError(f"{file}: cannot be read as text ({error})") from error
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: February 30
         raise InputError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise InputError(f"{file}: a workflow is a mapping with keys such as scene, out and train")
@@ -293,6 +293,8 @@ def _explained(error: ValidationError, kind: type[BaseModel]) -> str:
         near = difflib.get_close_matches(place[-1], keys, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else f"keys here: {', '.join(keys)}"
         return f"unknown key {where!r}; {hint}"
+    if "bbox" in place:
+        return f"{where}: give four numbers: west, south, east, north"
     if fault["type"] == "missing":
         return f"the key {where!r} is missing"
     if fault["type"] == "model_type":

@@ -20,3 +20,7 @@ class WindowError(InputError):
 
 class SourceChangedError(InputError):
     """A scene that was written to while it was read."""
+
+
+class TargetError(InputError):
+    """A place of results that cannot be read or written."""

@@ -349,8 +349,8 @@ def _read(source: Layers, raster: da.Array, window: tuple[slice, ...]) -> np.nda
     """
     try:
         return read_window(raster[window], *window)
-    except InputError as error:
-        raise InputError(f"{source.name}: {error}") from error
+    except (InputError, OSError, RuntimeError) as error:
+        raise InputError(f"{source.name}: {error}; is the file damaged?") from error
 
 
 def _check_codes(source: Layers, codes: np.ndarray) -> None:

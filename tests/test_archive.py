@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
@@ -30,16 +31,23 @@ from archive_scenes import (
 from moto_store import make_bucket, moto_server, store_settings
 from stac_geoparquet.arrow import stac_table_to_items
 
-from hsi_pipeline import config
+from hsi_pipeline import config, publish
 from hsi_pipeline.archive import lock
 from hsi_pipeline.archive.faults import kind_of
-from hsi_pipeline.archive.ledger import Done, Failure, fingerprint_of, plan, read_done
+from hsi_pipeline.archive.ledger import (
+    Done,
+    Failure,
+    failure_print,
+    fingerprint_of,
+    plan,
+    read_done,
+)
 from hsi_pipeline.archive.lock import locked
 from hsi_pipeline.archive.scenes import ArchiveScene
 from hsi_pipeline.archive.target import Target, target_of
-from hsi_pipeline.commands import archive_run, archive_scene
+from hsi_pipeline.commands import archive, archive_run, archive_scene
 from hsi_pipeline.commands.archive import run_archive
-from hsi_pipeline.errors import InputError
+from hsi_pipeline.errors import InputError, TargetError
 from hsi_pipeline.publish.stac_schemas import validate_item
 
 EXTRA = "polygonize: {}\n"
@@ -223,9 +231,9 @@ def test_maps_among_the_scenes_are_no_scenes(model, tmp_path, scenes):
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
-        ("polygonize: {min_area: 2000}\n", r"polygonize\.min_area 0\.0, now 2000\.0"),
-        ("classify: {probabilities: true}\n", r"classify\.probabilities False, now True"),
-        ("mask: none\n" + EXTRA, "mask 'default', now 'none'"),
+        ("polygonize: {min_area: 2000}\n", r"polygonize\.min_area the default, now 2000\.0"),
+        ("classify: {probabilities: true}\n", r"classify\.probabilities the default, now True"),
+        ("mask: none\n" + EXTRA, "mask the default, now 'none'"),
     ],
 )
 def test_other_settings_are_refused_where_an_archive_is(
@@ -481,15 +489,27 @@ def test_a_full_disk_stops_the_run_and_blames_no_scene(model, tmp_path, monkeypa
         (MemoryError(), "passing"),
         (RuntimeError("HTTP response code: 503"), "passing"),
         (RuntimeError("HTTP response code: 404"), "data"),
+        (RuntimeError("HTTP error code : 403"), "passing"),
+        (PermissionError(errno.EACCES, "not yours"), "passing"),
+        (RuntimeError("An error occurred (ExpiredToken) when calling GetObject"), "passing"),
+        (RuntimeError("'/data/timed out/a.tif' not recognized as a supported format"), "data"),
+        (RuntimeError("grid of 400 x 500, expected 503, found 502: no"), "data"),
+        (TargetError("it cannot be written"), "stop"),
         (RuntimeError("Could not resolve host: archive.example"), "passing"),
         (RuntimeError("CURL error: Connection timed out after 10001 milliseconds"), "passing"),
     ],
 )
 def test_faults_are_told_apart(error, kind):
     assert kind_of(error) == kind
-    wrapped = InputError("it cannot be read")
+    wrapped = InputError("/data/temporarily unavailable/a.tif cannot be read")
     wrapped.__cause__ = error
     assert kind_of(wrapped) == kind
+
+
+def test_a_network_that_fails_while_results_are_written_passes():
+    error = TargetError("it cannot be written")
+    error.__cause__ = ConnectionResetError("by peer")
+    assert kind_of(error) == "passing"
 
 
 def test_a_worker_that_dies_costs_no_scene(model, tmp_path, monkeypatch):
@@ -600,16 +620,18 @@ def test_the_plan_takes_what_is_left():
             for name, print_ in (("done", "now"), ("stale", "old"))}  # fmt: skip
     common = {"scene": "", "error": "", "message": "", "attempts": 1, "time": ""}
     failures = {
-        "faulty": Failure(id="faulty", kind="data", fingerprint="now", **common),
-        "passed": Failure(id="passed", kind="passing", fingerprint="now", **common),
+        name: Failure(id=name, kind=kind, fingerprint=failure_print("now", {}), **common)
+        for name, kind in (("faulty", "data"), ("passed", "passing"))
     }
-    found = plan(listed, prints, done, failures)
+    found = plan(listed, prints, done, failures, settings={})
     assert [one.id for one in found.todo] == ["stale", "passed", "new"]
     assert found.finished == ("done",)
     assert [one.id for one in found.quarantined] == ["faulty"]
-    again = plan(listed, prints, done, failures, retry_failed=True)
+    again = plan(listed, prints, done, failures, settings={}, retry_failed=True)
     assert [one.id for one in again.todo] == ["stale", "faulty", "passed", "new"]
-    assert len(plan(listed, prints, done, failures, force=True).todo) == 5
+    assert len(plan(listed, prints, done, failures, settings={}, force=True).todo) == 5
+    other = plan(listed, prints, done, failures, settings={"device": "cuda"})
+    assert not other.quarantined
 
 
 def test_an_item_that_is_damaged_or_lost_its_files_is_none(finished, tmp_path):
@@ -624,16 +646,110 @@ def test_an_item_that_is_damaged_or_lost_its_files_is_none(finished, tmp_path):
     assert sorted(read_done(target)) == names[3:]
 
 
-def test_a_clock_that_goes_back_changes_nothing(finished, model, scenes, tmp_path):
+def test_clocks_that_went_wrong_change_nothing(finished, model, scenes, tmp_path):
     out, _ = finished
     shutil.copytree(out, tmp_path / "out")
-    path = write_workflow(tmp_path, model, scenes=scenes, extra=EXTRA)
-    with patch("hsi_pipeline.commands.archive_log.datetime") as clock:
-        from datetime import UTC, datetime
+    later = time.time() + 10**8  # the results are of the future, two of them of the past
+    for number, path in enumerate(sorted((tmp_path / "out").rglob("*"))):
+        if number % 3:
+            os.utime(path, (later, later) if number % 2 else (0, 0))
+    shutil.rmtree(next((tmp_path / "out").glob("*/tif-001")))
+    report = run_quietly(write_workflow(tmp_path, model, scenes=scenes, extra=EXTRA))
+    assert (report.done, report.finished, len(report.quarantined)) == (1, 5, 5)
+    assert content_of(tmp_path / "out") == content_of(out)
 
-        clock.now.return_value = datetime(1999, 1, 1, tzinfo=UTC)
-        report = run_quietly(path)
-    assert (report.done, report.finished) == (0, 6)
+
+def test_an_index_that_a_killed_run_left_behind_is_renewed(finished, model, scenes, tmp_path):
+    out, _ = finished
+    shutil.copytree(scenes, tmp_path / "scenes")
+    moved = tmp_path / "scenes" / "tif-003.tif"
+    moved.rename(tmp_path / "tif-003.tif")
+    path = write_workflow(tmp_path, model, extra=EXTRA)
+    run_quietly(path)
+    before = (tmp_path / "out" / "items.parquet").read_bytes()
+    catalog = (tmp_path / "out" / "catalog.json").read_bytes()
+    (tmp_path / "tif-003.tif").rename(moved)
+    run_quietly(path)
+    (tmp_path / "out" / "items.parquet").write_bytes(before)  # as after a kill before it was
+    (tmp_path / "out" / "catalog.json").write_bytes(catalog)
+    run_quietly(path)
+    ids = gpd.read_parquet(tmp_path / "out" / "items.parquet")["id"]
+    assert sorted(ids) == sorted(read_done(target_of(out)))
+
+
+def test_a_scene_without_a_place_is_mapped_and_not_in_the_index(model, scenes, tmp_path):
+    (tmp_path / "scenes").mkdir()
+    for name in ("tif-001.tif", "no-crs.tif"):
+        shutil.copy2(scenes / name, tmp_path / "scenes")
+    path = write_workflow(tmp_path, model, extra="pixel_coordinates: true\n")
+    assert run_quietly(path).is_complete
+    assert gpd.read_parquet(tmp_path / "out" / "items.parquet")["id"].tolist() == ["tif-001"]
+    assert len(gpd.read_file(tmp_path / "out" / "footprints.gpkg")) == 2
+    (tmp_path / "scenes" / "tif-001.tif").unlink()
+    shutil.rmtree(tmp_path / "out")
+    assert run_quietly(path).is_complete
+    assert not (tmp_path / "out" / "items.parquet").exists()
+
+
+def test_what_was_begun_with_other_chunks_is_begun_anew(model, tmp_path):
+    write_archive(tmp_path, 2, broken=False)
+    path = write_workflow(tmp_path, model, extra="retries: 0\n")
+    with patch.object(publish, "_check_new_styles", side_effect=ConnectionError("gone")):
+        assert len(run_quietly(path).failed) == 2
+    assert list((tmp_path / "out" / ".work").glob("*/.*.unfinished"))
+    path = write_workflow(tmp_path, model, extra="classify: {chunk: 32}\n")
+    assert run_quietly(path).is_complete
+
+
+def test_a_scene_that_another_worker_finished_meanwhile_is_not_mapped_again(
+    finished, model, scenes, tmp_path
+):
+    out, _ = finished
+    shutil.copytree(out, tmp_path / "out")
+    settings = config.load(write_workflow(tmp_path, model, scenes=scenes, extra=EXTRA))
+    target = target_of(tmp_path / "out")
+    done = read_done(target)["tif-001"]
+    job = archive_scene.SceneJob(
+        scene=ArchiveScene(id="tif-001", path=str(scenes / "tif-001.tif"), stamp=""),
+        fingerprint=done.fingerprint, target=target, scratch=target.path(".work"),
+        model="none", settings=settings, threads=1, whole=True,
+    )  # fmt: skip
+    with (
+        archive._own_settings(),
+        patch.object(archive_scene, "_products", side_effect=AssertionError),
+    ):
+        result = archive_scene.map_scene(job, tell=lambda event: None)
+    assert result.done == done
+
+
+def test_ids_stay_when_scenes_of_the_same_name_come_and_go(model, tmp_path):
+    for name in ("b", "a"):
+        (tmp_path / "scenes" / name).mkdir(parents=True)
+    first = raster_scene(tmp_path / "scenes" / "b", 1)
+    path = write_workflow(tmp_path, model)
+    assert run_quietly(path).done == 1
+    second = raster_scene(tmp_path / "scenes" / "a", 1, rows=48)
+    report = run_quietly(path)
+    assert (report.done, report.finished) == (1, 1)
+    second.unlink()
+    assert (run_quietly(path).done, len(read_done(target_of(tmp_path / "out")))) == (0, 2)
+    raster_scene(tmp_path / "scenes" / "a", 1, rows=48)
+    first.unlink()
+    os.utime(tmp_path / "scenes" / "a" / first.name, ns=(5, 5))
+    assert run_quietly(path).done == 1  # its time is another
+
+
+def test_new_settings_are_refused_for_a_part_of_an_archive(finished, model, scenes, tmp_path):
+    out, _ = finished
+    shutil.copytree(out, tmp_path / "out")
+    path = write_workflow(tmp_path, model, scenes=scenes / "tif-*.tif", extra="mask: none\n")
+    with pytest.raises(InputError, match="leave 3 of other scenes as they were made before"):
+        run_quietly(path, force=True)
+
+
+def test_secrets_of_addresses_are_in_no_log(finished):
+    said = archive_scene._without_secrets("at https://me:word@host/a.tif?sig=abc, s3://b/c\n  x")
+    assert said == "at https://host/a.tif s3://b/c\n  x"
 
 
 def test_a_target_writes_whole_files_or_none(tmp_path):

@@ -666,12 +666,13 @@ def test_ids_are_unique_and_can_name_files():
     listed = [("a b", "/2"), ("a/b", "/1"), ("A_B", "/3"), ("c", "/4"), ("c", "/4"), ("", "/5")]
     found, notes = unique(candidate(*one) for one in listed)
     named = {one.scene.path: one.scene.id for one in found}
-    two, three = (hashlib.sha256(path).hexdigest()[:6] for path in (b"/2", b"/3"))
-    expected = {"/1": "a_b", "/2": f"a_b-{two}", "/3": f"A_B-{three}", "/4": "c", "/5": "scene"}
+    one, two, three = (hashlib.sha256(path).hexdigest()[:6] for path in (b"/1", b"/2", b"/3"))
+    expected = {"/1": f"a_b-{one}", "/2": f"a_b-{two}", "/3": f"A_B-{three}"}
+    expected |= {"/4": "c", "/5": "scene"}
     assert named == expected
     assert found == sorted(found, key=lambda one: one.scene.id)
     assert notes[0] == "scenes listed more than once, each done once: 1"
-    assert notes[1].startswith("ids that several scenes share: 1 (/1 and /2); all but the first")
+    assert notes[1].startswith("ids that several scenes share: 1 (/1 and /2); each gets")
     again, _ = unique(candidate(*one) for one in reversed(listed))
     assert again == found
     assert safe_id("ä../x\n") == "_x_"

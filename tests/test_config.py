@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hsi_pipeline.config import Also, Classify, Evaluate, Labels, Polygonize, Train, Workflow, load
+from hsi_pipeline.config import (
+    Also,
+    Archive,
+    Classify,
+    Evaluate,
+    Labels,
+    Polygonize,
+    Train,
+    Workflow,
+    load,
+)
 from hsi_pipeline.errors import InputError
 
 WORKFLOWS = Path(__file__).parents[1] / "workflows"
@@ -320,8 +330,10 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
 @pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.yaml")), ids=lambda path: path.name)
 def test_the_workflows_of_the_project_are_right(path):
     workflow = load(path)
-    assert workflow.train is not None
-    assert workflow.out.resolve().is_relative_to(WORKFLOWS.parent)
+    is_archive = isinstance(workflow, Archive)
+    assert is_archive == (path.name == "archive.yaml")
+    assert is_archive or workflow.train is not None
+    assert Path(workflow.out).resolve().is_relative_to(WORKFLOWS.parent)
 
 
 @pytest.mark.parametrize(
@@ -335,3 +347,37 @@ def test_the_workflows_of_the_project_are_right(path):
 def test_mistakes_in_a_list_of_scenes_are_named(write, also, words):
     with pytest.raises(InputError, match=re.escape(words)):
         load(write(with_key("train.also", also)))
+
+
+def test_an_archive_has_keys_of_its_own(tmp_path):
+    path = tmp_path / "archive.yaml"
+    path.write_text(
+        "archive: {scenes: scenes, dates: 2024, sensors: enmap, roots: [more]}\n"
+        "out: s3://bucket/out\nmodel: m.safetensors\npolygonize:\n"
+    )
+    archive = load(path)
+    assert archive.archive.scenes == str(tmp_path / "scenes")
+    assert archive.archive.dates == "2024"
+    assert archive.archive.sensors == ["enmap"]
+    assert archive.archive.roots == [tmp_path / "more"]
+    assert archive.out == "s3://bucket/out"
+    assert archive.classify.formats == ["tif"]
+    assert archive.polygonize.formats == ["gpkg"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("archive: {scenes: s, cloud: 3}", "unknown key 'archive.cloud'; did you mean"),
+        ("archive: {scenes: s, bbox: [1, 2, 3]}", "give four numbers: west, south, east, north"),
+        ("archive: {scenes: s, dates: 2024-02-30}", "not YAML: day is out of range for month"),
+        ("archive: {scenes: s, max_cloud: 101}", "archive.max_cloud: input should be less"),
+        ("archive: {scenes: s}\nclassify: {probabilites: true}", "did you mean 'probabilities'"),
+        ("archive: s", "archive: expected a section with keys such as scenes, area"),
+    ],
+)
+def test_mistakes_in_an_archive_are_named(tmp_path, text, words):
+    path = tmp_path / "archive.yaml"
+    path.write_text(f"{text}\nout: out\nmodel: m.safetensors\n")
+    with pytest.raises(InputError, match=re.escape(words)):
+        load(path)

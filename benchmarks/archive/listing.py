@@ -150,8 +150,8 @@ def main() -> None:
             "reading the source catalog": lambda: list_scenes(str(source), Selection()),
             "fingerprints": lambda: [fingerprint_of(scene, "m", {}) for scene in scenes],
             "reading the items of finished scenes": lambda: read_done(target),
-            "comparing": lambda: plan(scenes, prints, done, {}),
-            "writing all catalogs": lambda: write_catalogs(work, done),
+            "comparing": lambda: plan(scenes, prints, done, {}, settings={}),
+            "writing all catalogs": lambda: write_catalogs(work, done, indexed=""),
             "writing items.parquet": lambda: write_items(work, done),
         }
         print(f"{len(scenes)} scenes, {len(done)} items of {size / 1000:.1f} kB\n")

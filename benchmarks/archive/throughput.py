@@ -43,6 +43,7 @@ import torch
 from hsi_pipeline import chunk_tasks, config
 from hsi_pipeline.archive.scenes import ArchiveScene
 from hsi_pipeline.archive.target import target_of
+from hsi_pipeline.checkpoint import checkpoint_hash
 from hsi_pipeline.commands import archive_scene
 from hsi_pipeline.publish import filling
 from hsi_pipeline.publish.cog import write_cog
@@ -139,14 +140,15 @@ def parts(path: Path, names: list[str], out: str = "parts") -> list[dict[str, fl
     settings = config.load(path)
     assert isinstance(settings, config.Archive)
     target = target_of(path.parent / out)
-    target.put(settings.model, "models/model.safetensors")
+    model = f"model-{checkpoint_hash(settings.model)[:12]}.safetensors"
+    target.put(settings.model, f"models/{model}")
     found = []
     for name in names:
         watch = Stopwatch()
         job = archive_scene.SceneJob(
             scene=ArchiveScene(id=name, path=f"{settings.archive.scenes}/{name}.tif", stamp=""),
             fingerprint=name, target=target, scratch=target.path(".work"),
-            model="model.safetensors", settings=settings, threads=1, whole=True,
+            model=model, settings=settings, threads=1, whole=True,
         )  # fmt: skip
         tasks, reader = chunk_tasks.ChunkTasks, chunk_tasks.WindowReader
         with (

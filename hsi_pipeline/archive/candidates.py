@@ -64,10 +64,10 @@ def unique(candidates: Iterable[Candidate]) -> tuple[list[Candidate], list[str]]
         group.setdefault(key, candidate)
     named = []
     for group in groups.values():
-        for number, key in enumerate(sorted(group)):
+        for key in sorted(group):
             scene = group[key].scene
             name = safe_id(scene.id)
-            if number:
+            if len(group) > 1:
                 name = _with_hash(name, "".join(key), groups)
             named.append(replace(group[key], scene=replace(scene, id=name)))
     notes = [f"scenes listed more than once, each done once: {repeated}"] if repeated else []
@@ -75,10 +75,16 @@ def unique(candidates: Iterable[Candidate]) -> tuple[list[Candidate], list[str]]
         some = "; ".join(" and ".join(shown(path) for path, _ in keys[:2]) for keys in shared[:2])
         more = "; ..." if len(shared) > 2 else ""
         notes.append(
-            f"ids that several scenes share: {len(shared)} ({some}{more}); all but the first of "
-            "each get a suffix"
+            f"ids that several scenes share: {len(shared)} ({some}{more}); each gets a suffix"
         )
     return sorted(named, key=lambda candidate: candidate.scene.id), notes
+
+
+def ids_of(scene: ArchiveScene) -> tuple[str, ...]:
+    """Return the ids that a scene may have had while others of its name came and went."""
+    digest = hashlib.sha256(scene.path.encode("utf-8", "replace")).hexdigest()
+    bare = scene.id.removesuffix(f"-{digest[:_HEX_DIGITS]}")
+    return scene.id, bare, f"{bare}-{digest[:_HEX_DIGITS]}"
 
 
 def _with_hash(

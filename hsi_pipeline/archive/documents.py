@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import Any, Self
 
@@ -87,6 +88,8 @@ def read_json(path: str, io: GuardedIO) -> Any:
         if path.startswith(("http://", "https://")):
             text: str | bytes = io.read_text(path)
         else:
+            if not is_remote(path) and os.path.exists(path) and not os.path.isfile(path):
+                raise IsADirectoryError("it is no file")
             with open_bytes(path) as stream:
                 text = stream.read()
     except Exception as error:  # each file system of fsspec raises its own

@@ -19,7 +19,7 @@ from shapely.geometry.base import BaseGeometry
 
 _PIECES = 32  # of an edge, which bends on its way to degrees
 _TOLERANCE, _DECIMALS = 1e-5, 7  # degrees: a metre, and a centimetre
-_BROKEN = (ValueError, TypeError, KeyError, IndexError, AttributeError, ShapelyError)
+_BROKEN = (OverflowError, ValueError, TypeError, KeyError, IndexError, AttributeError, ShapelyError)
 
 
 def box(west: float, south: float, east: float, north: float) -> BaseGeometry:

@@ -38,6 +38,23 @@ def scene_of_item(
         collection: That of the catalog around it, where the item names none.
         is_own_file: Whether the document is the item, and not a list of many.
     """
+    try:
+        return _scene_of_item(
+            item, place, guard, asset=asset, collection=collection, is_own_file=is_own_file
+        )
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # hostile numbers, text
+        return faulty(name_of_link(place), f"{shown(place)} is no STAC item ({error})", place)
+
+
+def _scene_of_item(
+    item: object,
+    place: str,
+    guard: Guard,
+    *,
+    asset: str | None,
+    collection: str | None = None,
+    is_own_file: bool = True,
+) -> Candidate:
     if not isinstance(item, Mapping) or item.get("type") != "Feature":
         return faulty(name_of_link(place), f"{shown(place)} is no STAC item", place)
     if not isinstance(item.get("id"), str | int) or not isinstance(item.get("assets"), Mapping):
@@ -133,7 +150,7 @@ def _stamp(
         except OSError:
             raise InputError(f"{path}: no such file") from None
     size = asset.get("file:size", properties.get("file:size"))
-    size = size if isinstance(size, int) and size >= 0 else None
+    size = size if isinstance(size, int) and 0 <= size < 2**63 else None
     said = asset.get("file:checksum") or (
         asset.get("updated") or properties.get("updated")
         or asset.get("created") or properties.get("created") or ""
@@ -154,7 +171,8 @@ def _sensors(properties: Mapping[str, Any]) -> tuple[str, ...]:
         properties.get("platform"),
         *(instruments if isinstance(instruments, list) else [instruments]),
     ]
-    return tuple(dict.fromkeys(name for name in named if isinstance(name, str) and name))
+    texts = (printable(name) for name in named if isinstance(name, str) and name)
+    return tuple(dict.fromkeys(texts))
 
 
 def _geometry(item: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -177,6 +195,6 @@ def _is_number(value: object) -> bool:
 def _shape(shape: object) -> tuple[int, int] | None:
     if not isinstance(shape, list) or len(shape) != 2:
         return None
-    if not all(isinstance(side, int) and side > 0 for side in shape):
+    if not all(isinstance(side, int) and 0 < side < 2**31 for side in shape):
         return None
     return shape[0], shape[1]

@@ -46,7 +46,7 @@ class Failure:
 
     def write(self, target: Target) -> None:
         """Note it in the archive."""
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(asdict(self), indent=2) + "\n"
         target.write(failure_name(self.id), text.encode())
 
 
@@ -89,7 +89,14 @@ def fingerprint_of(scene: ArchiveScene, model_sha256: str, settings: Mapping[str
     The folder of the scene is not part of it: archives are moved and mounted elsewhere.
     """
     stamp = scene.stamp.removeprefix(os.path.abspath(scene.path))
-    parts = {"id": scene.id, "stamp": stamp, "model": model_sha256, "settings": settings}
+    parts: dict[str, Any] = {
+        "id": scene.id,
+        "stamp": stamp,
+        "model": model_sha256,
+        "settings": settings,
+    }
+    if scene.item is not None:  # what only a catalog knows
+        parts["acquired"] = scene.acquired
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -114,6 +121,18 @@ def read_done(target: Target) -> dict[str, Done]:
         if item is not None and item["id"] == name and _has_products(target, folder, item):
             found[name] = done_of(item, folder)
     return found
+
+
+def finished(target: Target, scene_id: str, fingerprint: str) -> Done | None:
+    """Return a scene that is done, None if it is not; asked of a disk only, where it is cheap."""
+    if not target.is_local:
+        return None
+    for month in months(target):
+        folder = f"{month}/{scene_id}"
+        item = _item(target.read(f"{folder}/{scene_id}.json"))
+        if item is not None and item["properties"].get(FINGERPRINT) == fingerprint:
+            return done_of(item, folder)
+    return None
 
 
 def done_of(item: Mapping[str, Any], folder: str) -> Done:
@@ -146,10 +165,17 @@ def read_failures(target: Target) -> dict[str, Failure]:
     for _, content in target.read_all(names):
         try:
             failure = Failure(**json.loads(content or b""))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             continue
-        found[failure.id] = failure
+        if isinstance(failure.id, str):
+            found[failure.id] = failure
     return found
+
+
+def failure_print(fingerprint: str, settings: Mapping[str, Any]) -> str:
+    """Return a text that changes with all that may make a scene fail, device and memory too."""
+    parts = [fingerprint, *(settings.get(key) for key in ("device", "classify", "whole_pixels"))]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def failure_name(scene_id: str) -> str:
@@ -163,6 +189,7 @@ def plan(
     done: Mapping[str, Done],
     failures: Mapping[str, Failure],
     *,
+    settings: Mapping[str, Any],
     force: bool = False,
     retry_failed: bool = False,
 ) -> Plan:
@@ -173,6 +200,7 @@ def plan(
         fingerprints: Of each, by id.
         done: As `read_done`.
         failures: As `read_failures`.
+        settings: Of the run, as `failure_print` wants them.
         force: Do all of them.
         retry_failed: Do those too that failed by their own fault.
     """
@@ -185,7 +213,7 @@ def plan(
         elif (
             failure is not None
             and failure.kind == "data"
-            and failure.fingerprint == wanted
+            and failure.fingerprint == failure_print(wanted, settings)
             and not (force or retry_failed)
         ):
             quarantined.append(failure)
@@ -198,10 +226,12 @@ def _item(content: bytes | None) -> dict[str, Any] | None:
     """Return an item that can be read, or None."""
     try:
         item = json.loads(content or b"")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     wanted = {"id": str, "properties": dict, "assets": dict, "links": list}
-    fits = isinstance(item, dict) and all(isinstance(item.get(k), t) for k, t in wanted.items())
+    if not isinstance(item, dict) or not all(isinstance(item.get(k), t) for k, t in wanted.items()):
+        return None
+    fits = "geometry" in item and all(isinstance(a, dict) for a in item["assets"].values())
     return item if fits else None
 
 
@@ -210,5 +240,13 @@ def _has_products(target: Target, folder: str, item: Mapping[str, Any]) -> bool:
     if not target.is_local:
         return True
     base = target.path(folder)
-    names = [str(asset.get("href", "")) for asset in item["assets"].values()]
-    return all(os.path.exists(f"{base}/{name}") for name in names if name.startswith("./"))
+    for asset in item["assets"].values():
+        name, size = str(asset.get("href", "")), asset.get("file:size")
+        if not name.startswith("./"):
+            continue
+        path = f"{base}/{name}"
+        # not of what other programs write to, as QGIS does to a GeoPackage when it only looks
+        sized = name.endswith(".tif") and isinstance(size, int)
+        if not os.path.exists(path) or (sized and os.path.getsize(path) != size):
+            return False
+    return True

@@ -13,14 +13,14 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from hsi_pipeline.archive.target import Target
-from hsi_pipeline.errors import InputError
+from hsi_pipeline.errors import InputError, TargetError
 from hsi_pipeline.scene.files import shown
 
 _NAME = ".lock"
@@ -30,8 +30,12 @@ _PATIENCE = 3  # beats without a sign of life after which an owner is dead
 
 
 @contextmanager
-def locked(target: Target) -> Iterator[None]:
+def locked(target: Target) -> Iterator[Callable[[], None]]:
     """Keep other runs from an archive while the block runs.
+
+    Yields:
+        A function that raises InputError if the archive was taken over, as may happen to a run
+        that was halted or cut off for a while.
 
     Raises:
         InputError: Another run is at work on it.
@@ -42,31 +46,37 @@ def locked(target: Target) -> Iterator[None]:
             lock.acquire()
         except Timeout as error:
             raise _taken(target, "") from error
+        except OSError as error:
+            raise TargetError(f"{lock.lock_file} cannot be locked ({error}); remove it") from error
         try:
-            yield
+            yield lambda: None
         finally:
             lock.release()
         return
-    _wait_for_end(target)
     name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
-    _sign(target, name, 0)
-    time.sleep(1)  # of two that saw no owner at once, the later one has it
-    if _owner(target) != name:
+    _wait_for_end(target)
+    if not target.create(_NAME, _sign(name, 0)):
         raise _taken(target, _owner(target))
-    end = threading.Event()
-    heart = threading.Thread(target=_beat, args=(target, name, end), daemon=True)
+    end, lost = threading.Event(), threading.Event()
+    heart = threading.Thread(target=_beat, args=(target, name, end, lost), daemon=True)
     heart.start()
+
+    def check() -> None:
+        if lost.is_set():
+            raise _taken(target, _owner(target))
+
     try:
-        yield
+        yield check
     finally:
         end.set()
         heart.join()
-        with suppress(InputError):  # it dies of itself
-            target.remove(_NAME)
+        with suppress(TargetError):  # it dies of itself
+            if _owner(target) == name:
+                target.remove(_NAME)
 
 
 def _wait_for_end(target: Target) -> None:
-    """Return when nobody gives signs of life.
+    """Return when nobody gives signs of life, and there is no lock.
 
     Raises:
         InputError: Somebody does.
@@ -81,18 +91,22 @@ def _wait_for_end(target: Target) -> None:
             return
         if now != first:
             raise _taken(target, _owner(target))
+    target.remove(_NAME)
 
 
-def _beat(target: Target, name: str, end: threading.Event) -> None:
+def _beat(target: Target, name: str, end: threading.Event, lost: threading.Event) -> None:
     count = 0
     while not end.wait(BEAT_S):
         count += 1
-        with suppress(InputError):  # the next beat may get through
-            _sign(target, name, count)
+        with suppress(TargetError):  # the next beat may get through
+            if _owner(target) != name:
+                lost.set()
+                return
+            target.write(_NAME, _sign(name, count))
 
 
-def _sign(target: Target, name: str, count: int) -> None:
-    target.write(_NAME, json.dumps({"owner": name, "beat": count}).encode())
+def _sign(name: str, count: int) -> bytes:
+    return json.dumps({"owner": name, "beat": count}).encode()
 
 
 def _owner(target: Target) -> str:

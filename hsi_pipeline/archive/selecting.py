@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyogrio
 import shapely
+from pyproj.exceptions import ProjError
 from shapely.geometry.base import BaseGeometry
 
 from hsi_pipeline.archive.candidates import Candidate
@@ -203,7 +204,10 @@ def _read_area(path: Path, layer: str | None) -> tuple[BaseGeometry, ...]:
     parts = shapely.get_parts(features)
     if other := {part.geom_type for part in parts} - set(_GEOMETRIES):
         raise InputError(f"{name}: the area has {', '.join(sorted(other))}; give polygons")
-    found = [to_degrees(part, frame.crs) for part in parts]
+    try:
+        found = [to_degrees(part, frame.crs) for part in parts]
+    except (ProjError, shapely.errors.ShapelyError) as error:
+        raise InputError(f"{name}: the area cannot be brought to degrees ({error})") from error
     if any(part is None for part in found):
         raise InputError(f"{name}: the area reaches to where {frame.crs.name} has no degrees")
     return tuple(shapely.make_valid(part) for part in found if part is not None)

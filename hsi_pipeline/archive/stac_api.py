@@ -138,6 +138,8 @@ def _open(address: str, io: GuardedIO) -> Client:
         raise InputError(
             f"{shown(address)} is no STAC API that can be read ({one_line(error)[:_MOST_SAID]})"
         ) from error
+    if not isinstance(client.extra_fields.get("conformsTo"), list):
+        raise InputError(f"{shown(address)} is no STAC API: its `conformsTo` is no list")
     if not client.conforms_to(ConformanceClasses.ITEM_SEARCH) or client.get_search_link() is None:
         raise InputError(
             f"{shown(address)} has no search for items; give its address that ends in /search, or "

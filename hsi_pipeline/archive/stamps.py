@@ -27,8 +27,9 @@ def local_stamp(path: str, members: Iterable[str] = ()) -> tuple[str, int | None
     if os.path.isdir(path):
         with os.scandir(path) as entries:
             sizes = [entry.stat().st_size for entry in entries if entry.is_file()]
-        is_store = path.lower().endswith(".zarr")
-        return stamp, None if is_store else sum(sizes)
+        if path.lower().endswith(".zarr"):
+            return f"{stamp}:{_newest_folder(path)}", None
+        return stamp, sum(sizes)
     folder, main = os.path.split(os.path.abspath(path))
     total = os.path.getsize(path)
     for name in sorted(set(members) - {main}):
@@ -39,6 +40,15 @@ def local_stamp(path: str, members: Iterable[str] = ()) -> tuple[str, int | None
         stamp += f":{name}:{status.st_mtime_ns}:{status.st_size}"
         total += status.st_size
     return stamp, total
+
+
+def _newest_folder(store: str) -> int:
+    """Return when the folders of a store were last changed, in nanoseconds.
+
+    Zarr writes a chunk under another name and renames it, which changes the time of its folder;
+    there are many times fewer of these than of chunks.
+    """
+    return max(os.stat(folder).st_mtime_ns for folder, _, _ in os.walk(store))
 
 
 def members_beside(path: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import re
 from collections import defaultdict
@@ -98,7 +99,7 @@ def _candidate(address: str, files: list[dict[str, Any]]) -> Candidate:
     scene = ArchiveScene(
         id=scene_name(main, posixpath.basename(folder)),
         path=address,
-        stamp=f"{address}:{':'.join(stamps if len(stamps) < 100 else [max(stamps)])}",
+        stamp=f"{address}:{hashlib.sha256(':'.join(stamps).encode()).hexdigest()}",
         size_bytes=sum(known) if len(known) == len(sizes) else None,
     )
     return Candidate(scene=scene)

@@ -21,6 +21,7 @@ from hsi_pipeline.errors import InputError
 from hsi_pipeline.scene.files import shown
 
 _SCENE_MODULE = "hsi_pipeline.commands.archive_scene"
+_LONGEST = 300  # of a message
 _SHOWN = 20  # scenes and failures, unless all are asked for
 
 
@@ -69,6 +70,7 @@ def list_archive(
         InputError: As `run_archive`, and the workflow is of one scene.
     """
     terminal = terminal or Terminal(quiet=True)
+    _check_workers(workers)
     settings = config.load(workflow)
     if not isinstance(settings, config.Archive):
         raise InputError(f"{workflow} is a workflow of one scene; 'archive: scenes:' names many")
@@ -108,8 +110,7 @@ def run_archive(
         InputError: Anything about the input or output that cannot work.
     """
     terminal = terminal or Terminal(quiet=True)
-    if workers is not None and workers < 0:
-        raise InputError(f"--workers {workers}: give 0 or more")
+    _check_workers(workers)
     check_memory(settings.classify.memory, settings.classify.chunk, scheduler)
     options: dict[str, Any] = {"force": force, "retry_failed": retry_failed, "terminal": terminal}
     with planned(settings, writing=not dry_run, **options) as work:
@@ -146,6 +147,8 @@ def run_archive(
             raise
         run.end()
     report = replace(report, done=len(run.mapped), failed=tuple(run.failures.values()))
+    if run.warned:
+        terminal.warn(f"{len(run.warned)} of the maps made now may be wrong, see above")
     _summarise(report, time.monotonic() - run.started, terminal)
     return report
 
@@ -154,9 +157,16 @@ def run_archive(
 def _own_settings() -> Iterator[None]:
     """Take back what a worker in this process sets, when the block ends."""
     threads = torch.get_num_threads()
-    with dask.config.set(scheduler=dask.config.get("scheduler", None)):
-        yield
-    torch.set_num_threads(threads)
+    try:
+        with dask.config.set(scheduler=dask.config.get("scheduler", None)):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _check_workers(workers: int | None) -> None:
+    if workers is not None and workers < 0:
+        raise InputError(f"--workers {workers}: give 0 or more")
 
 
 def _check_scratch(settings: config.Archive) -> None:
@@ -196,7 +206,7 @@ def _summarise(report: ArchiveReport, seconds: float, terminal: Terminal) -> Non
         parts.append(f"{len(report.quarantined)} set aside since they failed before")
     terminal.say(", ".join(parts))
     for failure in report.failed[:_SHOWN]:
-        terminal.say(f"  failed: {_told(failure)}")
+        terminal.warn(f"failed: {failure.error}: {failure.message[:_LONGEST]}", failure.id)
     if len(report.failed) > _SHOWN:
         terminal.say(f"  and {len(report.failed) - _SHOWN} more, see the folder failures")
     if passing:
@@ -207,4 +217,4 @@ def _summarise(report: ArchiveReport, seconds: float, terminal: Terminal) -> Non
 
 
 def _told(failure: Failure) -> str:
-    return f"{failure.id}: {failure.error}: {failure.message[:300]}"
+    return f"{failure.id}: {failure.error}: {failure.message[:_LONGEST]}"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hsi_pipeline.archive.target import Target
+from hsi_pipeline.errors import TargetError
 
 
 class RunLog:
@@ -31,7 +32,10 @@ class RunLog:
         self._started = time.monotonic()
         if target.is_local:
             self.path = target.path(self._name)
-            os.makedirs(os.path.dirname(self.path), exist_ok=True)
+            try:
+                os.makedirs(os.path.dirname(self.path), exist_ok=True)
+            except OSError as error:
+                raise TargetError(f"{self.path} cannot be written ({error})") from error
         else:
             self.path = os.path.join(tempfile.gettempdir(), os.path.basename(self._name))
         self._file = open(self.path, "w", encoding="utf-8")  # noqa: SIM115

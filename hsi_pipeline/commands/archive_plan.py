@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import re
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +23,11 @@ import torch
 from dask.utils import format_bytes
 
 from hsi_pipeline import config
+from hsi_pipeline.archive.candidates import ids_of
 from hsi_pipeline.archive.ledger import (
     ARCHIVE,
     Done,
+    Failure,
     Plan,
     fingerprint_of,
     months,
@@ -35,9 +40,11 @@ from hsi_pipeline.archive.lock import locked
 from hsi_pipeline.archive.scenes import ArchiveScene, Selection
 from hsi_pipeline.archive.target import CATALOG, Target, target_of
 from hsi_pipeline.checkpoint import checkpoint_hash, load_checkpoint
+from hsi_pipeline.commands.messages import about
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.cube import make_cube, pixel_grid
 from hsi_pipeline.errors import InputError
+from hsi_pipeline.ground_truth.parcels import read_parcels
 from hsi_pipeline.inference import classify_cube
 from hsi_pipeline.publish.stac_catalog import (
     FOOTPRINTS,
@@ -48,9 +55,11 @@ from hsi_pipeline.publish.stac_catalog import (
     write_index,
 )
 from hsi_pipeline.scene import open_source
-from hsi_pipeline.scene.files import file_stamp, full_path, is_remote, shown
-from hsi_pipeline.scene.quality import MASKS
+from hsi_pipeline.scene.files import full_path, is_remote, shown
+from hsi_pipeline.scene.quality import flags_of_mask
 
+INDEXED = "hsi_pipeline:indexed"
+"""Field of the root catalog: what the index held when it was written."""
 _SAMPLE = 5  # scenes that are opened to learn their size
 _SIDE = 256  # of the tile that a rate is measured with
 
@@ -67,6 +76,12 @@ class Work:
     """Field `ARCHIVE` of the root catalog."""
     model: str
     """Name of the model's file in the archive."""
+    failures: Mapping[str, Failure] = field(default_factory=dict)
+    """Of earlier runs, by id."""
+    forced: bool = False
+    """Whether all scenes are to be done, those that are done too."""
+    check_lock: Callable[[], None] = field(default=lambda: None, repr=False)
+    """Raises InputError if another run took the archive over."""
 
 
 @contextmanager
@@ -93,7 +108,7 @@ def planned(
     """
     target = target_of(settings.out)
     _check_products(settings)
-    scenes = settings.archive.scenes.rstrip("/")
+    scenes = re.split(r"[*?\[]", settings.archive.scenes, maxsplit=1)[0].rstrip("/")
     if is_remote(scenes) and f"{target.root}/".startswith(f"{scenes}/"):
         raise InputError(
             f"out: {shown(target.root)} lies among the scenes in {shown(scenes)}; choose a folder "
@@ -105,9 +120,10 @@ def planned(
     facts = {"model": model, "model_sha256": sha256, "settings": _settings(settings)}
     if writing:
         target.check()
-        with locked(target):
+        with locked(target) as check_lock:
             _check_archive(target, facts, force=force)
-            yield _work(settings, target, facts, model, force, retry_failed, terminal)
+            work = _work(settings, target, facts, model, force, retry_failed, terminal)
+            yield replace(work, check_lock=check_lock)
         return
     _check_archive(target, facts, force=force)
     yield _work(settings, target, facts, model, force, retry_failed, terminal)
@@ -134,21 +150,80 @@ def _work(
         )
     for note in listing.notes:
         terminal.say(note)
+    if all(scene.fault for scene in listing.scenes):
+        raise InputError(
+            f"none of {len(listing.scenes)} scenes can be used; the first one: "
+            f"{listing.scenes[0].fault}"
+        )
     if listing.left_out:
         told = ", ".join(f"{count} {why}" for why, count in listing.left_out.items())
         terminal.say(f"left out: {told}")
     sha256, options = facts["model_sha256"], facts["settings"]
-    fingerprints = {s.id: fingerprint_of(s, sha256, options) for s in listing.scenes}
     done = read_done(target)
+    known = [_known(scene, done, sha256, options) for scene in listing.scenes]
+    claims = Counter(scene.id for scene in known)
+    scenes = [
+        one if claims[one.id] == 1 else scene
+        for one, scene in zip(known, listing.scenes, strict=True)
+    ]
+    listing = replace(listing, scenes=tuple(sorted(scenes, key=lambda scene: scene.id)))
+    fingerprints = {s.id: fingerprint_of(s, sha256, options) for s in listing.scenes}
+    if force:
+        _check_others(target, facts, done, fingerprints)
+    if others := len(set(done) - {scene.id for scene in listing.scenes}):
+        terminal.say(
+            f"{others} maps of the archive are of scenes that are not among these; they stay"
+        )
+    failures = read_failures(target)
     found = plan(
         listing.scenes,
         fingerprints,
         done,
-        read_failures(target),
+        failures,
+        settings=settings.model_dump(mode="json"),
         force=force,
         retry_failed=retry_failed,
     )
-    return Work(target, listing, found, done, facts, model)
+    return Work(target, listing, found, done, facts, model, failures, force)
+
+
+def _known(
+    scene: ArchiveScene, done: Mapping[str, Done], model_sha256: str, settings: Mapping[str, Any]
+) -> ArchiveScene:
+    """Return a scene by the id under which it is done.
+
+    The id of a scene has a suffix as long as there are others of the same name; when one comes or
+    goes, those that are done keep theirs.
+    """
+    for name in ids_of(scene):
+        other = replace(scene, id=name)
+        print_ = fingerprint_of(other, model_sha256, settings)
+        if name in done and done[name].fingerprint == print_:
+            return other
+    return scene
+
+
+def _check_others(
+    target: Target,
+    facts: Mapping[str, Any],
+    done: Mapping[str, Done],
+    fingerprints: Mapping[str, str],
+) -> None:
+    """Refuse to make some maps by another model or other settings, beside those of before.
+
+    Raises:
+        InputError: Some scenes that are done are not among those to be made anew.
+    """
+    before = _json(target.read(CATALOG)).get(ARCHIVE)
+    before = before if isinstance(before, dict) else facts
+    changed = any(before.get(key) != facts[key] for key in ("model_sha256", "settings"))
+    others = sorted(set(done) - set(fingerprints))
+    if changed and others:
+        raise InputError(
+            f"--force would make {len(fingerprints)} maps anew, and leave {len(others)} of other "
+            f"scenes as they were made before ({', '.join(others[:3])}); choose another folder for "
+            "'out', or select these scenes too"
+        )
 
 
 def report_plan(
@@ -238,14 +313,28 @@ def _settings(settings: config.Archive) -> dict[str, Any]:
     chosen: dict[str, Any] = settings.model_dump(
         mode="json",
         include={"mask": True, "pixel_coordinates": True, "classify": True, "polygonize": True},
+        exclude_defaults=True,  # so that a new key of a later version changes nothing
     )
     for section in ("classify", "polygonize"):  # the result does not depend on these
         for key in ("chunk", "memory"):
-            (chosen[section] or {}).pop(key, None)
+            chosen.get(section, {}).pop(key, None)
+    if not chosen.get("classify", True):
+        del chosen["classify"]
     parcels = settings.polygonize.by if settings.polygonize else None
     if parcels and not is_remote(parcels):
-        chosen["polygonize"]["by"] = file_stamp(parcels)
+        chosen["polygonize"]["by"] = _content_hash(Path(parcels))
     return chosen
+
+
+def _content_hash(path: Path) -> str:
+    """Return a text that changes with the content of a file, or of the files in a folder."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    whole = hashlib.sha256()
+    for file in files:
+        if file.is_file():
+            with file.open("rb") as opened:
+                whole.update(hashlib.file_digest(opened, "sha256").digest())
+    return whole.hexdigest()
 
 
 def _check_products(settings: config.Archive) -> None:
@@ -254,11 +343,10 @@ def _check_products(settings: config.Archive) -> None:
     Raises:
         InputError: Says what.
     """
-    if settings.mask not in MASKS and not settings.mask.strip(", "):
-        raise InputError(f"mask: {settings.mask!r} is none of {', '.join(MASKS)}")
-    parcels = settings.polygonize.by if settings.polygonize else None
-    if parcels and not is_remote(parcels) and not Path(parcels).exists():
-        raise InputError(f"polygonize.by: {parcels}: no such file")
+    with about("mask"):
+        flags_of_mask(settings.mask)
+    if settings.polygonize and settings.polygonize.by:
+        read_parcels(settings.polygonize.by, settings.polygonize.by_layer)
 
 
 def _check_archive(target: Target, facts: Mapping[str, Any], *, force: bool) -> None:
@@ -278,14 +366,20 @@ def _check_archive(target: Target, facts: Mapping[str, Any], *, force: bool) -> 
         return
     try:
         before = json.loads(content).get(ARCHIVE)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         before = None
+    if not isinstance(before, dict) and "models" in target.folders() and read_done(target):
+        return  # damaged; the fingerprints of the items tell what they are of
     if not isinstance(before, dict):
         raise InputError(
             f"{shown(target.root)} holds another STAC catalog, which this run would replace; "
             "choose an empty folder for 'out'"
         )
-    if force or before == facts:
+    if (
+        force
+        or not read_done(target)
+        or all(before.get(key) == facts[key] for key in ("model_sha256", "settings"))
+    ):
         return
     if before.get("model_sha256") != facts["model_sha256"]:
         said = f"by the model {before.get('model')}, now it is {facts['model']}"
@@ -297,24 +391,31 @@ def _check_archive(target: Target, facts: Mapping[str, Any], *, force: bool) -> 
     )
 
 
-def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def _difference(before: Any, now: Mapping[str, Any]) -> str:
     """Name the first setting that differs."""
+    before = before if isinstance(before, dict) else {}
     for key in sorted({*before, *now}):
         old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict) and old != new:
-            return _difference(old, new).replace("with ", f"with {key}.", 1)
+        if isinstance(old or {}, dict) and isinstance(new or {}, dict) and (old or new):
+            if old == new:
+                continue
+            return _difference(old or {}, new or {}).replace("with ", f"with {key}.", 1)
         if old != new:
-            return f"with {key} {old!r}, now {new!r}"
+            then, at_present = ("the default" if v is None else repr(v) for v in (old, new))
+            return f"with {key} {then}, now {at_present}"
     return "with other settings"
 
 
-def write_catalogs(work: Work, done: Mapping[str, Done], changed: set[str] | None = None) -> None:
+def write_catalogs(
+    work: Work, done: Mapping[str, Done], changed: set[str] | None = None, *, indexed: str
+) -> None:
     """Write the catalogs that lead to items.
 
     Args:
         work: The archive.
         done: All finished scenes.
         changed: Months whose catalog has to be written; None for all.
+        indexed: What the index holds, as `state_of` has it.
     """
     by_month: dict[str, dict[str, str]] = {}
     for one in done.values():
@@ -325,7 +426,30 @@ def write_catalogs(work: Work, done: Mapping[str, Done], changed: set[str] | Non
         if changed is None or month in changed:
             work.target.write(f"{month}/{CATALOG}", month_catalog(month, items))
     title = f"Land cover by {work.facts['model']}"
-    work.target.write(CATALOG, root_catalog(title, by_month, {ARCHIVE: dict(work.facts)}))
+    fields = {ARCHIVE: dict(work.facts), INDEXED: indexed}
+    work.target.write(CATALOG, root_catalog(title, by_month, fields))
+
+
+def state_of(done: Mapping[str, Done]) -> str:
+    """Return a text that changes with what is done."""
+    pairs = sorted((one.id, one.fingerprint, one.folder) for one in done.values())
+    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+
+
+def indexed_state(target: Target) -> str:
+    """Return what the index of an archive holds, "" if it has none."""
+    if FOOTPRINTS not in target.files(""):  # with it, the other one may be gone
+        return ""
+    return str(_json(target.read(CATALOG)).get(INDEXED, ""))
+
+
+def _json(content: bytes | None) -> dict[str, Any]:
+    """Return a JSON object, an empty one where it cannot be read."""
+    try:
+        found = json.loads(content or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write_items(work: Work, done: Mapping[str, Done]) -> None:
@@ -339,7 +463,14 @@ def write_items(work: Work, done: Mapping[str, Done]) -> None:
             if content:
                 yield json.loads(content), folders[name]
 
+    def placed() -> Iterator[tuple[Any, str]]:  # GeoParquet wants to know where
+        return (pair for pair in items() if pair[0]["geometry"])
+
     with tempfile.TemporaryDirectory() as scratch:
-        for name, write in ((FOOTPRINTS, write_footprints), (INDEX, write_index)):
-            write(Path(scratch, name), items())
+        for name, write, found in (
+            (FOOTPRINTS, write_footprints, items), (INDEX, write_index, placed),
+        ):  # fmt: skip
+            if next(found(), None) is None:
+                continue
+            write(Path(scratch, name), found())
             work.target.put(Path(scratch, name), name)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import getpass
 import hashlib
 import math
 import os
+import secrets
 import shutil
 import tempfile
 import threading
@@ -19,19 +21,25 @@ from pathlib import Path
 from typing import Any
 
 from hsi_pipeline import config
-from hsi_pipeline.archive.faults import kind_of, message_of, name_of
-from hsi_pipeline.archive.ledger import Done, Failure, failure_name
+from hsi_pipeline.archive.faults import kind_of, kind_of_text, message_of, name_of
+from hsi_pipeline.archive.ledger import Done, Failure, failure_name, failure_print
 from hsi_pipeline.archive.scenes import ArchiveScene
 from hsi_pipeline.archive.target import WORK, Target
 from hsi_pipeline.commands.archive_log import RunLog
-from hsi_pipeline.commands.archive_plan import Work, write_catalogs, write_items
-from hsi_pipeline.commands.archive_scene import TOPIC, SceneJob, SceneResult, map_scene
+from hsi_pipeline.commands.archive_plan import (
+    Work,
+    indexed_state,
+    state_of,
+    write_catalogs,
+    write_items,
+)
+from hsi_pipeline.commands.archive_scene import SceneJob, SceneResult, map_scene
 from hsi_pipeline.commands.terminal import Move, Terminal
 from hsi_pipeline.errors import InputError
-from hsi_pipeline.publish.stac_catalog import INDEX
 from hsi_pipeline.scene.files import one_line, shown
 
 _PAUSE_S = 2.0  # before a scene is tried again; twice as long each further time
+_LONGEST_PAUSE_S = 300.0
 _LOOK_S = 1.0
 _CATALOGS_S = 60.0  # between two times that the catalogs are written
 _NO_WORKERS_S = 30.0  # after which that there are none is said
@@ -48,13 +56,19 @@ class ArchiveRun:
         self.mapped: dict[str, SceneResult] = {}
         self.failures: dict[str, Failure] = {}
         self.attempts: dict[str, int] = {}
+        self.topic = f"hsi_pipeline-{secrets.token_hex(4)}"  # other runs may be on the cluster
+        self.warned: set[str] = set()
         self.active: set[str] = set()  # scenes that are being mapped
         self.changed: set[str] = set()  # months whose catalogs are to be written
+        self.started = self.written = time.monotonic()
+        write_catalogs(work, self.done, indexed=indexed_state(self.target))
         self.log = RunLog(self.target)
         self.terminal.say(f"log in {shown(self.log.path)}")
-        self.started = self.written = time.monotonic()
-        write_catalogs(self.work, self.done)
-        if self.target.read(f"models/{self.work.model}") is None:
+        for name in work.plan.finished:  # of a run that was killed in between
+            if name in work.failures:
+                self.target.remove(failure_name(name))
+        held = self.target.read(f"models/{self.work.model}") or b""
+        if hashlib.sha256(held).hexdigest() != work.facts["model_sha256"]:
             self.target.put(Path(self.settings.model), f"models/{self.work.model}")
         self.log.write(
             "run started",
@@ -76,7 +90,7 @@ class ArchiveRun:
         """
         for scene in self.work.plan.todo:
             if scene.fault:
-                self._fail(scene, "data", "InputError", scene.fault)
+                self._fail(scene, kind_of_text(scene.fault), "InputError", scene.fault)
         todo = deque(scene for scene in self.work.plan.todo if not scene.fault)
         large: deque[ArchiveScene] = deque()  # to be cut into chunks; led from here, one at a time
         later: list[tuple[float, ArchiveScene]] = []  # when to try again
@@ -87,12 +101,13 @@ class ArchiveRun:
         workers = 0
         with self.terminal.bars() as bars:
             self.bars = bars
-            client.subscribe_topic(TOPIC, lambda event: self._tell(event[1]))
+            client.subscribe_topic(self.topic, lambda event: self._tell(event[1]))
             try:
                 while todo or large or later or running:
                     now = time.monotonic()
                     if now - looked > _LOOK_S:
                         workers, looked = _workers_of(client), now
+                        self.work.check_lock()
                         self._check_workers(workers, bool(running), now)
                         if now - self.written > _CATALOGS_S:
                             self._write_catalogs()
@@ -124,8 +139,12 @@ class ArchiveRun:
                             large.append(scene)
                         elif self._note(scene, result):
                             pause = _PAUSE_S * 2 ** (self.attempts[scene.id] - 1)
+                            pause = min(pause, _LONGEST_PAUSE_S)
                             later.append((time.monotonic() + pause, scene))
                 self._show(bars)
+            except BaseException:
+                self.terminal.say("stopping; what is done is kept, the same command goes on")
+                raise
             finally:
                 for future in running:
                     future.cancel()
@@ -133,8 +152,14 @@ class ArchiveRun:
     def end(self) -> None:
         """Write what others read: catalogs and index."""
         self._write_catalogs()
-        if self.mapped or (self.done and self.target.read(INDEX) is None):
-            write_items(self.work, self.done)
+        if state_of(self.done) != indexed_state(self.target):
+            try:
+                write_items(self.work, self.done)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:  # by an odd item
+                self.terminal.say(f"the index could not be written ({one_line(error)})")
+                self.log.write("no index", error=type(error).__name__, message=str(error))
+            else:
+                write_catalogs(self.work, self.done, set(), indexed=state_of(self.done))
         self.log.write(
             "run ended",
             done=len(self.mapped),
@@ -157,6 +182,8 @@ class ArchiveRun:
             settings=self.settings,
             threads=threads,
             whole=whole,
+            topic=self.topic,
+            force=self.work.forced,
             replaces=before.folder if before else None,
         )
 
@@ -220,7 +247,9 @@ class ArchiveRun:
             error=error,
             message=message,
             attempts=self.attempts.get(scene.id, 1),
-            fingerprint=self.work.plan.fingerprints[scene.id],
+            fingerprint=failure_print(
+                self.work.plan.fingerprints[scene.id], self.settings.model_dump(mode="json")
+            ),
             time=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         )
         failure.write(self.target)
@@ -234,7 +263,11 @@ class ArchiveRun:
 
     def _tell(self, event: Mapping[str, Any]) -> None:
         """Show and log what a worker tells."""
-        if "text" in event:
+        if "warning" in event:
+            self.warned.add(event["id"])
+            self.log.write("warning", id=event["id"], text=event["warning"])
+            self.terminal.warn(event["warning"], event["id"])
+        elif "text" in event:
             self.log.write("message", id=event["id"], text=event["text"])
         elif event["id"] in self.active:
             note = f"{event['stage']} {event['note']}".strip()
@@ -253,7 +286,8 @@ class ArchiveRun:
             self.seen_workers = now
 
     def _write_catalogs(self) -> None:
-        write_catalogs(self.work, self.done, self.changed)
+        indexed = indexed_state(self.target)
+        write_catalogs(self.work, self.done, self.changed, indexed=indexed)
         self.changed.clear()
         self.written = time.monotonic()
 
@@ -261,9 +295,15 @@ class ArchiveRun:
         """Remove locks and what is left of scenes that are done or that nobody will go on with."""
         if not folder.is_dir():
             return
-        for lock in folder.glob("*.lock"):
-            if not lock.with_suffix("").is_dir():
-                lock.unlink(missing_ok=True)
+        kept = {name for name, failure in self.failures.items() if failure.kind == "passing"}
+        kept |= {scene.id for scene in self.work.plan.todo} - set(self.mapped) - set(self.failures)
+        for path in folder.iterdir():
+            if path.name.rpartition(".")[0] in kept or path.name in kept:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
         with suppress(OSError):  # scenes that are to be tried again stay
             folder.rmdir()
             if not self.target.is_local:  # with the model
@@ -312,5 +352,5 @@ def _scratch(target: Target, settings: config.Archive) -> str:
     if target.is_local:
         return target.path(WORK)
     folder = str(settings.scratch or tempfile.gettempdir())
-    name = hashlib.sha256(target.root.encode()).hexdigest()[:12]
+    name = hashlib.sha256(f"{getpass.getuser()} {target.root}".encode()).hexdigest()[:12]
     return os.path.join(folder, f"hsi-pipeline-{name}", WORK)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -21,23 +23,21 @@ from filelock import FileLock
 
 from hsi_pipeline import config
 from hsi_pipeline.archive.faults import Kind, kind_of, message_of, name_of
-from hsi_pipeline.archive.ledger import FINGERPRINT, PIXELS, SECONDS, Done, done_of
+from hsi_pipeline.archive.ledger import FINGERPRINT, PIXELS, SECONDS, Done, done_of, finished
 from hsi_pipeline.archive.scenes import ArchiveScene
 from hsi_pipeline.archive.target import Target
-from hsi_pipeline.checkpoint import load_checkpoint
+from hsi_pipeline.checkpoint import checkpoint_hash, load_checkpoint
 from hsi_pipeline.commands.classify import classify
 from hsi_pipeline.commands.polygonize import polygonize
 from hsi_pipeline.commands.scheduling import compute_in_threads
 from hsi_pipeline.commands.terminal import Move, Terminal
-from hsi_pipeline.errors import InputError
+from hsi_pipeline.errors import TargetError
 from hsi_pipeline.publish import open_class_map, write_class_map
 from hsi_pipeline.publish.stac import write_stac_item
 from hsi_pipeline.publish.stac_catalog import ITEM_LINKS, month_of
 from hsi_pipeline.scene import open_source
 from hsi_pipeline.scene.files import full_path, is_remote, shown
 
-TOPIC = "hsi_pipeline-scenes"
-"""Of Dask's events, under which workers tell how far they are."""
 _TELL_S = 1.0
 _ORPHAN_S = 600.0  # that a worker of a run that was killed may still need
 
@@ -60,6 +60,10 @@ class SceneJob:
     """Of the worker's process."""
     whole: bool
     """Whether the scene is to be mapped here however large it is."""
+    topic: str = ""
+    """Of Dask's events, under which workers tell how far they are."""
+    force: bool = False
+    """Whether it is to be mapped though that was done."""
     replaces: str | None = None
     """Folder in the archive of what an earlier run made of the scene."""
 
@@ -98,6 +102,10 @@ class SceneTerminal(Terminal):
 
     show = say
 
+    def warn(self, text: str, scene: str | None = None) -> None:
+        """Tell what the user must know."""
+        self._tell({"warning": text})
+
     @contextmanager
     def bars(self) -> Iterator[Move]:
         """Tell how far the work is, at most once a second."""
@@ -128,7 +136,7 @@ def map_scene(
         tell: Gets what is said meanwhile; None sends it as Dask's events.
     """
     started = time.monotonic()
-    tell = tell or _sent_by_dask(job.scene.id)
+    tell = tell or _sent_by_dask(job)
     try:
         if scheduler is None:
             _settle(job.threads)
@@ -168,9 +176,16 @@ def _is_large(job: SceneJob) -> bool:
 def _made(job: SceneJob, scheduler: str | None, terminal: Terminal, started: float) -> Done:
     """Make the products of a scene and move them into the archive."""
     name, scratch = job.scene.id, Path(job.scratch)
-    scratch.mkdir(parents=True, exist_ok=True)
+    if not job.target.is_local:  # where other users may be
+        scratch.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TargetError(f"{scratch} cannot be made a folder ({error})") from error
     place, mark = scratch / name, scratch / f"{name}.job"
     with FileLock(scratch / f"{name}.lock", timeout=_ORPHAN_S):
+        if not job.force and (done := finished(job.target, name, job.fingerprint)):
+            return done  # by a worker of a run that was killed, while this one waited
         if not (mark.exists() and mark.read_text(encoding="utf-8") == job.fingerprint):
             shutil.rmtree(place, ignore_errors=True)
             mark.write_text(job.fingerprint, encoding="utf-8")
@@ -183,12 +198,25 @@ def _made(job: SceneJob, scheduler: str | None, terminal: Terminal, started: flo
                 job.target.remove(str(job.replaces))
             job.target.take(place, folder, f"{name}.json")
         except Exception as error:
+            if kind_of(error) == "data" and not _has_room(scratch):  # GDAL does not say why
+                raise TargetError(f"no room left in {scratch} ({message_of(error)})") from error
             if kind_of(error) == "data":  # of no use to a next run
                 shutil.rmtree(place, ignore_errors=True)
                 mark.unlink(missing_ok=True)
             raise
         mark.unlink(missing_ok=True)
     return done_of(item, folder)
+
+
+def _has_room(folder: Path) -> bool:
+    """Tell whether a disk takes another megabyte."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(2**20))
+            probe.flush()
+    except OSError:
+        return False
+    return True
 
 
 def _sweep(place: Path) -> None:
@@ -216,7 +244,9 @@ def _products(
             pixel_coordinates=settings.pixel_coordinates,
             scheduler=scheduler,
             overwrite=True,  # siblings of a map that was not completed
+            restart=None,  # with chunks of another size, say, no map can be gone on with
             threads=job.threads,
+            scene_id=name,
             acquired=job.scene.acquired,  # as a catalog knows it
             terminal=terminal,
         )
@@ -292,18 +322,25 @@ def _derived_from(job: SceneJob) -> str:
 def _model(job: SceneJob) -> Path:
     """Return the model beside the scratch folder, fetched from the archive where it is remote."""
     here = Path(job.scratch).parent / "models" / job.model
-    if here.exists():
-        return here
+    if not here.exists():
+        _fetch_model(job, here)
+    if not here.stem.endswith(checkpoint_hash(here)[:12]):
+        raise TargetError(f"{here} is not the model that it was; remove it and run again")
+    return here
+
+
+def _fetch_model(job: SceneJob, here: Path) -> None:
     here.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(here.with_suffix(".lock")):
         if not here.exists():
             content = job.target.read(f"models/{job.model}")
             if content is None:
-                raise InputError(f"{shown(job.target.root)} lost its models/{job.model}; run again")
+                raise TargetError(
+                    f"{shown(job.target.root)} lost its models/{job.model}; run again"
+                )
             draft = here.with_suffix(".partial")
             draft.write_bytes(content)
             os.replace(draft, here)
-    return here
 
 
 def _failed(job: SceneJob, error: Exception) -> SceneResult:
@@ -313,18 +350,23 @@ def _failed(job: SceneJob, error: Exception) -> SceneResult:
         outcome=kind,
         error=name_of(error),
         message=message_of(error),
-        details="".join(traceback.format_exception(error)),
+        details=_without_secrets("".join(traceback.format_exception(error))),
     )
 
 
-def _sent_by_dask(scene_id: str) -> Tell:
+def _without_secrets(text: str) -> str:
+    """Return a text whose addresses have no passwords and signatures."""
+    return re.sub(r"\S+://\S+", lambda found: shown(found[0]), text)
+
+
+def _sent_by_dask(job: SceneJob) -> Tell:
     """Return a function that sends events to the program that asked for the scene."""
     from distributed import get_worker
 
     worker = get_worker()
 
     def tell(event: Mapping[str, Any]) -> None:
-        worker.log_event(TOPIC, {"id": scene_id, **event})
+        worker.log_event(job.topic, {"id": job.scene.id, **event})
 
     return tell
 

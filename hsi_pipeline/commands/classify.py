@@ -58,9 +58,10 @@ def classify(
     mask: str = "default",
     pixel_coordinates: bool = False,
     overwrite: bool = False,
-    restart: bool = False,
+    restart: bool | None = False,
     skip_failed: bool = False,
     threads: int | None = None,
+    scene_id: str | None = None,
     acquired: str | None = None,
     terminal: Terminal | None = None,
 ) -> list[Path]:
@@ -88,10 +89,12 @@ def classify(
             "strict", or flags with commas between; see `scene.quality`.
         pixel_coordinates: Accept a scene without georeference.
         overwrite: Replace an existing map.
-        restart: Throw away what an interrupted call for the same map has done.
+        restart: Throw away what an interrupted call for the same map has done; None: only if it
+            was of another scene, model or setting, which otherwise is an error.
         skip_failed: Leave chunks that cannot be read as nodata, listed in the map's attribute
             `failed_chunks`, instead of ending with an error.
         threads: Of this process, each with a chunk; None: as many as keep the device busy.
+        scene_id: What the scene is called in map and polygons; None: as its files have it.
         acquired: When the scene was taken (ISO 8601), where its files do not say.
         terminal: Where to report.
 
@@ -120,6 +123,8 @@ def classify(
         pixel_coordinates=pixel_coordinates,
         terminal=terminal,
     )
+    if scene_id:
+        class_map.attrs["scene_id"] = scene_id
     if acquired:
         class_map.attrs.setdefault("acquired", acquired)
     stamp = file_stamp(os.fspath(scene))

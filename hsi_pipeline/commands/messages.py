@@ -99,8 +99,8 @@ def report_values(
     there = [i for i in range(operator.count) if i not in operator.absent]
     typical, known = float(np.median(found[there])), float(np.median(learnt.numpy()[there]))
     if known > 0 and not 1 / _UNLIKE < typical / known < _UNLIKE:
-        terminal.say(
-            f"  warning: its values are about {typical:.3g}, those of the training pixels "
+        terminal.warn(
+            f"its values are about {typical:.3g}, those of the training pixels "
             f"{known:.3g}; does its scale to reflectance lack, or is it another quantity?"
         )
 

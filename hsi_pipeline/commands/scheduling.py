@@ -111,6 +111,8 @@ def cluster(
             raise InputError("give --scheduler or --workers, not both: a cluster has its own")
         with computing(terminal, "archive", scheduler):
             pass  # it answers, and has workers of our version
+        # what it logs of a lost scheduler, we say
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
         with Client(scheduler, timeout=_CONNECT_TIMEOUT, set_as_default=False) as client:
             terminal.say(f"metrics {_metrics(client.dashboard_link)}")
             yield client

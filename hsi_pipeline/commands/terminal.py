@@ -40,10 +40,21 @@ class Terminal:
         """With `quiet`, only results and errors are shown."""
         self._results = Console(highlight=False, soft_wrap=True)
         self._messages = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self._warnings = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
         """Tell what is going on."""
         self._messages.print(text, markup=False)
+
+    def warn(self, text: str, scene: str | None = None) -> None:
+        """Tell what the user must know, with `quiet` too.
+
+        Args:
+            text: What is wrong.
+            scene: The one of many that it is about.
+        """
+        said = text if scene is None else f"{scene}: {text}"
+        self._warnings.print(f"warning: {said}", markup=False)
 
     def show(self, text: str) -> None:
         """Print a result."""
@@ -135,9 +146,9 @@ class Terminal:
 class JsonTerminal(Terminal):
     """Talks to a program: one JSON object a line on standard output.
 
-    Each has `event`: "message" (`text`), "result" (`text`), "table" (`title`, `columns`, `rows`),
-    "progress" (`label`, `done`, `total`, `seconds_left` or null, `note`), or "alive" where nothing
-    else has happened for a while.
+    Each has `event`: "message" (`text`), "warning" (`text`, `scene` or null), "result" (`text`),
+    "table" (`title`, `columns`, `rows`), "progress" (`label`, `done`, `total`, `seconds_left` or
+    null, `note`), or "alive" where nothing else has happened for a while.
     """
 
     def __init__(self) -> None:
@@ -154,6 +165,10 @@ class JsonTerminal(Terminal):
     def say(self, text: str) -> None:
         """Tell what is going on."""
         self._emit("message", text=text)
+
+    def warn(self, text: str, scene: str | None = None) -> None:
+        """Tell what the user must know."""
+        self._emit("warning", text=text, scene=scene)
 
     def show(self, text: str) -> None:
         """Print a result."""

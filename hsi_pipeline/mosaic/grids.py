@@ -8,6 +8,7 @@ import numpy as np
 from affine import Affine
 from odc.geo.crs import CRS, CRSError
 from odc.geo.geobox import GeoBox
+from pyproj.exceptions import ProjError
 
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.gather import extent_in, transform
@@ -49,7 +50,10 @@ def common_grid(
         raise InputError(f"the resolution is {resolution}, expected more than 0")
     target = _most_frequent_crs(grids) if crs is None else _crs(crs)
     width, height = _pixel(grids, target) if resolution is None else (resolution, resolution)
-    extents = np.array([extent_in(grid, target) for grid in grids])
+    try:
+        extents = np.array([extent_in(grid, target) for grid in grids])
+    except ProjError as error:
+        raise InputError(f"maps cannot be brought to {crs_name(target)} ({error})") from error
     if not np.isfinite(extents).all():
         raise InputError(
             f"some maps reach where {crs_name(target)} has no coordinates; choose another CRS"
@@ -60,6 +64,11 @@ def common_grid(
     bottom = np.floor((extents[:, 1].min() - y) / height + _EDGE)
     top = np.ceil((extents[:, 3].max() - y) / height - _EDGE)
     shape = (max(int(top - bottom), 1), max(int(right - left), 1))
+    if target.geographic and shape[1] * width > 360 * (1 + _EDGE):
+        raise InputError(
+            "the maps lie on both sides of the antimeridian, so that a grid in degrees would go "
+            "once around the Earth; choose a projected CRS that covers them"
+        )
     if shape[0] * shape[1] > _LARGEST:
         raise InputError(
             f"the mosaic would have {shape[0]} x {shape[1]} pixels; choose a coarser resolution, "
@@ -77,9 +86,12 @@ def crs_name(crs: CRS) -> str:
 
 def _crs(text: str) -> CRS:
     try:
-        return CRS(text)
-    except (CRSError, ValueError) as error:
+        found = CRS(text)
+        if not (found.proj.is_projected or found.proj.is_geographic):
+            raise ValueError("it has no plane coordinates")
+    except (CRSError, ValueError, RuntimeError) as error:
         raise InputError(f"{text} is no CRS that is known, such as EPSG:32632") from error
+    return found
 
 
 def _most_frequent_crs(grids: Sequence[GeoBox]) -> CRS:

@@ -82,7 +82,7 @@ def write_class_map(
     *,
     overwrite: bool = False,
     job: Mapping[str, str] | None = None,
-    restart: bool = False,
+    restart: bool | None = False,
     check_source: Callable[[], None] = lambda: None,
     skip_failed: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -97,7 +97,7 @@ def write_class_map(
         overwrite: Replace an existing target, which stays until the new one is complete.
         job: All that the map depends on, by name. After an error or a crash, the same job goes on
             with what is there. None keeps nothing.
-        restart: Begin anew, though the job could go on.
+        restart: Begin anew, though the job could go on; None: only if another job has begun.
         check_source: Called when all chunks are there; raises SourceChangedError if they cannot be
             trusted, and nothing is kept.
         skip_failed: Leave chunks that cannot be read as nodata, and list them in the attribute

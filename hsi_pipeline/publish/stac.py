@@ -35,8 +35,14 @@ from hsi_pipeline.publish.stac_place import footprint, projection
 from hsi_pipeline.publish.stac_schemas import validate_item as validate_item
 
 _EXTENSION = "https://stac-extensions.github.io/{}/schema.json"
-_FOR_ALL = ("projection/v1.0.0", "raster/v1.1.0", "classification/v2.0.0", "processing/v1.1.0")
-_FOR_MODELS = ("mlm/v1.4.0", "eo/v1.1.0", "file/v2.1.0", "version/v1.2.0")
+_FOR_ALL = (
+    "projection/v1.0.0",
+    "raster/v1.1.0",
+    "classification/v2.0.0",
+    "processing/v1.1.0",
+    "file/v2.1.0",
+)
+_FOR_MODELS = ("mlm/v1.4.0", "eo/v1.1.0", "version/v1.2.0")
 
 _EARLIEST = "1970-01-01T00:00:00Z"  # long before the first imaging spectrometer flew
 

@@ -70,6 +70,8 @@ def describe_asset(
     }
     if media_type is not None:
         asset["type"] = media_type
+    if product.is_file():
+        asset["file:size"] = product.stat().st_size
     bands = _bands(name, scheme, product)
     if bands:
         # not of the whole item: GDAL would take polygons and models on the grid for rasters

@@ -73,6 +73,11 @@ class Unfinished:
             os.replace(draft, self.folder / _JOB)
         fill_store(dataset, self.store, self.ledger, **options)
 
+    @property
+    def is_of_job(self) -> bool:
+        """Whether what has been begun, if anything, is of this job."""
+        return not self._begun() or self._read("job", {}) == dict(self.job)
+
     def check_job(self) -> None:
         """Refuse to go on with what another job has begun.
 
@@ -117,14 +122,14 @@ def unfinished_folder(path: Path) -> Path:
 
 @contextmanager
 def working_on(
-    path: Path, job: Mapping[str, str] | None, *, restart: bool = False
+    path: Path, job: Mapping[str, str] | None, *, restart: bool | None = False
 ) -> Iterator[Unfinished]:
     """Work on a class map in the making.
 
     Args:
         path: Target.
         job: What the map depends on; None where nothing is to be kept after an error.
-        restart: Throw away what an earlier run has done.
+        restart: Throw away what an earlier run has done; None: only if another job has done it.
 
     Yields:
         The map in the making. When the block ends without an error it is removed; the target has to
@@ -136,7 +141,7 @@ def working_on(
     folder = unfinished_folder(path)
     with _locked(folder, path):
         work = Unfinished(folder, job or {})
-        if restart or job is None:
+        if restart or job is None or (restart is None and not work.is_of_job):
             work.clear()
         work.check_job()
         try:
