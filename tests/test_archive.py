@@ -593,6 +593,109 @@ def test_what_killed_writers_left_does_not_get_into_the_archive(model, tmp_path)
     assert not {name for name in names if "half" in name or "partial" in name}
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """Return a folder on a disk of 700 kB of its own."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up_stops_the_run_and_blames_no_scene(model, tmp_path, small_disk):
+    write_archive(tmp_path, 6, broken=False, rows=200, columns=200)
+    path = write_workflow(tmp_path, model, out=small_disk / "out", extra=EXTRA)
+    with pytest.raises(InputError, match=r"[Nn]o (room|space) left"):
+        run_quietly(path)
+    assert not list((small_disk / "out").glob("failures/*"))
+    for item in (small_disk / "out").glob("*/*/*.json"):
+        json.loads(item.read_text())
+
+
+@pytest.mark.parametrize("damage", ["model", "catalog", "product", "indexes"])
+def test_what_is_damaged_in_an_archive_is_mended(
+    finished, model, scenes, tmp_path, damage, monkeypatch
+):
+    out, _ = finished
+    shutil.copytree(out, tmp_path / "out")
+    if damage == "model":
+        (file,) = (tmp_path / "out" / "models").iterdir()
+        file.write_bytes(file.read_bytes()[:-40] + bytes(40))
+        shutil.rmtree(next((tmp_path / "out").glob("*/tif-001")))
+    elif damage == "catalog":
+        file = tmp_path / "out" / "catalog.json"
+        file.write_bytes(file.read_bytes()[:200])
+    elif damage == "product":
+        (file,) = (tmp_path / "out").glob("*/tif-001/tif-001_map.tif")
+        file.write_bytes(file.read_bytes()[:-100])
+    else:
+        (tmp_path / "out" / "items.parquet").unlink()
+        (tmp_path / "out" / "footprints.gpkg").unlink()
+    run_quietly(write_workflow(tmp_path, model, scenes=scenes, extra=EXTRA))
+    assert content_of(tmp_path / "out") == content_of(out)
+    assert (tmp_path / "out" / "items.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        '{"id": "tif-001", "properties": {}, "assets": {"class": null}, "links": []}',
+        "[" * 100_000,
+        "",
+    ],
+)
+def test_an_odd_item_or_failure_is_made_anew(finished, model, scenes, tmp_path, damage):
+    out, _ = finished
+    shutil.copytree(out, tmp_path / "out")
+    (item,) = (tmp_path / "out").glob("*/tif-001/tif-001.json")
+    item.write_text(damage)
+    (tmp_path / "out" / "failures" / "empty.json").write_text(damage)
+    report = run_quietly(write_workflow(tmp_path, model, scenes=scenes, extra=EXTRA))
+    assert (report.done, report.finished, len(report.failed)) == (1, 5, 1)
+    assert content_of(tmp_path / "out") == content_of(out)
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ("mask: nonsense\n", "nonsense"),
+        ("polygonize: {by: nothing.gpkg}\n", "nothing.gpkg"),
+    ],
+)
+def test_mistakes_of_the_workflow_are_no_scenes_faults(model, scenes, tmp_path, extra, said):
+    path = write_workflow(tmp_path, model, scenes=scenes, extra=extra)
+    with pytest.raises(InputError, match=said):
+        run_quietly(path)
+    assert not (tmp_path / "out" / "failures").exists()
+
+
+@pytest.mark.parametrize("out", ["s3://", "memory://x", "https://host/archive"])
+def test_places_that_are_none_are_refused(model, scenes, tmp_path, out):
+    path = write_workflow(tmp_path, model, scenes=scenes, out=out)
+    with pytest.raises(InputError, match="is no place for an archive"):
+        run_quietly(path)
+
+
+def test_a_warning_of_a_scene_is_shown_and_counted(model, tmp_path, cli):
+    scenes = write_archive(tmp_path, 2, broken=False)
+    with rasterio.open(scenes / "tif-001.tif", "r+") as raster:
+        raster.scales = [1.0] * raster.count
+    code, _, said = cli("run", write_workflow(tmp_path, model), "--workers", 0, "--quiet")
+    assert code == 0
+    assert "warning: tif-001: its values are about" in said
+    assert "1 of the maps made now may be wrong" in said
+
+
+def test_quiet_tells_failures(finished, model, scenes, tmp_path, cli):
+    path = write_workflow(tmp_path, model, scenes=scenes / "few*.tif")
+    code, _, said = cli("run", path, "--workers", 0, "--quiet")
+    assert code == 1
+    assert "warning: few-bands: failed: InputError" in said
+
+
 # The ledger.
 
 

@@ -686,6 +686,46 @@ def test_a_suffix_never_makes_an_id_of_another_scene():
     assert len({one.scene.id for one in found}) == 3
 
 
+HOSTILE = [
+    {"bbox": [10**400, 0, 1, 1], "geometry": None},
+    {"geometry": {"type": "Point", "coordinates": [10**400, 1]}},
+    {"properties": {"proj:shape": [10**400, 2], "datetime": None}},
+    {"properties": {"platform": "\x1b[31mRED\x07", "datetime": None}},
+    {"assets": {"data": {"href": "\ud800/a.tif", "roles": ["data"]}}},
+    {"assets": {"data": {"href": "https://host/a.tif", "roles": ["data"], "file:size": 10**400}}},
+]
+
+
+@pytest.mark.parametrize("changed", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_hostile_item_does_not_end_the_listing(tmp_path, changed):
+    asset = {"data": {"href": "https://host/a.tif", "roles": ["data"]}}
+    good = {
+        "type": "Feature", "stac_version": "1.1.0", "id": "good", "geometry": None,
+        "properties": {"datetime": "2024-05-01T00:00:00Z"}, "assets": asset, "links": [],
+    }  # fmt: skip
+    items = [good, good | {"id": "bad"} | changed]
+    text = json.dumps({"type": "FeatureCollection", "features": items})
+    (tmp_path / "items.json").write_text(text)
+    found = list_scenes(str(tmp_path / "items.json"), Selection(bbox=(0, 0, 1, 1)))
+    assert "good" in {scene.id for scene in found.scenes}
+    assert all(str(scene.sensor).isprintable() for scene in found.scenes)
+
+
+def test_a_link_to_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    links = [{"rel": "item", "href": "pipe.json"}]
+    root = {
+        "type": "Catalog",
+        "stac_version": "1.1.0",
+        "id": "c",
+        "description": "",
+        "links": links,
+    }
+    (tmp_path / "catalog.json").write_text(json.dumps(root))
+    (scene,) = list_scenes(str(tmp_path / "catalog.json"), ALL).scenes
+    assert "pipe" in scene.fault
+
+
 # Selections
 
 

@@ -130,8 +130,9 @@ def finished(target: Target, scene_id: str, fingerprint: str) -> Done | None:
     for month in months(target):
         folder = f"{month}/{scene_id}"
         item = _item(target.read(f"{folder}/{scene_id}.json"))
-        if item is not None and item["properties"].get(FINGERPRINT) == fingerprint:
-            return done_of(item, folder)
+        if item is None or item["properties"].get(FINGERPRINT) != fingerprint:
+            continue
+        return done_of(item, folder) if _has_products(target, folder, item) else None
     return None
 
 
