@@ -372,7 +372,7 @@ def test_an_archive_has_keys_of_its_own(tmp_path):
         ("archive: {scenes: s, bbox: [1, 2, 3]}", "give four numbers: west, south, east, north"),
         ("archive: {scenes: s, dates: 2024-02-30}", "not YAML: day is out of range for month"),
         ("archive: {scenes: s, max_cloud: 101}", "archive.max_cloud: input should be less"),
-        ("archive: {scenes: s}\nclassify: {probabilites: true}", "did you mean 'probabilities'"),
+        ("archive: {scenes: s}\nclassify: {precison: float32}", "did you mean 'precision'"),
         ("archive: s", "archive: expected a section with keys such as scenes, area"),
     ],
 )
