@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import sys
+import urllib.request
 from pathlib import Path
 
 import network_hosts
@@ -21,6 +23,8 @@ from test_qgis import has_qgis, open_in_qgis
 
 from hsi_pipeline import config
 from hsi_pipeline.commands.archive import run_archive
+from hsi_pipeline.commands.scheduling import cluster
+from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.publish.stac_schemas import _schemas
 
 EXTRA = "polygonize: {}\n"
@@ -118,6 +122,21 @@ def test_scenes_of_a_catalog_on_the_web_become_an_archive_in_an_object_store(mod
         assert item["properties"]["datetime"] == f"{month}-05T10:00:00Z"
         derived = [link["href"] for link in item["links"] if link["rel"] == "derived_from"]
         assert derived == [f"{server.address}/scene-{number}.json"]
+
+
+def test_dashboard_and_metrics_are_where_it_is_said():
+    class Listening(Terminal):
+        said = ""
+
+        def say(self, text):
+            self.said += text
+
+    terminal = Listening(quiet=True)
+    with cluster(terminal, None, 0, imports="hsi_pipeline.errors"):
+        pages = re.findall(r"http://\S+(?=,|$)", terminal.said)
+        dashboard, metrics = (urllib.request.urlopen(page, timeout=20).read() for page in pages)
+    assert b"dask_scheduler_workers" in metrics
+    assert b"Dask" in dashboard
 
 
 def test_a_mosaic_and_a_change_of_an_archive(finished, tmp_path, cli):
