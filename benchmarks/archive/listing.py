@@ -109,6 +109,7 @@ def finish(folder: Path, pattern: Path, fingerprints: dict[str, str]) -> None:
             if asset["href"].startswith("./"):
                 asset["href"] = asset["href"].replace(item["id"], name)
                 (place / asset["href"]).touch()
+                asset["file:size"] = 0
         (place / f"{name}.json").write_text(json.dumps(new, indent=2))
     shutil.rmtree(pattern.parent)
 

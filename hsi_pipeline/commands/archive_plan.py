@@ -40,11 +40,9 @@ from hsi_pipeline.archive.lock import locked
 from hsi_pipeline.archive.scenes import ArchiveScene, Selection
 from hsi_pipeline.archive.target import CATALOG, Target, target_of
 from hsi_pipeline.checkpoint import checkpoint_hash, load_checkpoint
-from hsi_pipeline.commands.messages import about
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.cube import make_cube, pixel_grid
 from hsi_pipeline.errors import InputError
-from hsi_pipeline.ground_truth.parcels import read_parcels
 from hsi_pipeline.inference import classify_cube
 from hsi_pipeline.publish.stac_catalog import (
     FOOTPRINTS,
@@ -343,9 +341,10 @@ def _check_products(settings: config.Archive) -> None:
     Raises:
         InputError: Says what.
     """
-    with about("mask"):
-        flags_of_mask(settings.mask)
+    flags_of_mask(settings.mask)
     if settings.polygonize and settings.polygonize.by:
+        from hsi_pipeline.ground_truth.parcels import read_parcels  # half a second, seldom needed
+
         read_parcels(settings.polygonize.by, settings.polygonize.by_layer)
 
 
