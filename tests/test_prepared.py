@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from hsi_pipeline.models import build_model, prepared
+from hsi_pipeline.models import build_model, first_layer
 from hsi_pipeline.models.prepared import Sides, prepare
 
 BANDS, CLASSES, ROWS, COLUMNS = 7, 4, 19, 23
@@ -178,7 +178,7 @@ def test_the_strips_of_the_first_layer_do_not_matter(monkeypatch):
     ready = prepare(network("hyperloopnet"), SCALE, OFFSET, torch.float64)
     raw = raw_numbers()
     whole = run(ready, raw, None)
-    monkeypatch.setattr(prepared, "_STRIP_VALUES", 2 * BANDS * COLUMNS)
+    monkeypatch.setattr(first_layer, "_STRIP_VALUES", 2 * BANDS * COLUMNS)
     torch.testing.assert_close(run(ready, raw, None), whole, rtol=1e-12, atol=1e-12)
 
 

@@ -2,9 +2,8 @@
 
 Neighbouring bands say nearly the same thing, so what tells two materials apart is often a
 direction of small variance, which stochastic gradients find late and convex optimisation at once.
-All parts therefore work on principal components of the training spectra, half whitened: raised
-by the fourth root of their variance. Not at all, and small differences drown; fully, and noise is
-as loud as signal. The parts are a linear classifier and one of kernels, both solved exactly; a
+All parts therefore work on half whitened principal components of the training spectra
+(`components`). The parts are a linear classifier and one of kernels, both solved exactly; a
 small network that sees single spectra; and HyperLoopNets, which see neighbours too. Each learns
 from the labels on its own: a network that learns what the others leave over learns mostly the
 labels' noise.
@@ -20,11 +19,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812  PyTorch's own name for it
 from torch import Tensor, nn
 
+from hsi_pipeline.models.components import half_whitening
 from hsi_pipeline.models.convex import KernelClassifier, logistic_regression
 from hsi_pipeline.models.hyperloopnet import HyperLoopNet, only_valid
 from hsi_pipeline.models.spectral import SpectralNet
 
-_RIDGE = 1e-4  # added to each component's variance, that of a standardised band being 1
 _PARTS = 4
 _SHARE = 1 / _PARTS  # weight of each part before `balance`
 
@@ -114,14 +113,7 @@ class FusionNet(nn.Module):
             labels: Class indices (pixel,) int64.
         """
         x = (spectra.double() - self.band_mean) / self.band_std
-        variance, vectors = torch.linalg.eigh(x.T @ x / len(x))
-        count = len(self.basis)
-        variance, vectors = variance.flip(0)[:count], vectors.flip(1)[:, :count]
-        # Directions that the training pixels do not have must not be blown up in other scenes.
-        known = variance > variance[0] * 1e-10
-        scale = torch.where(known, (variance.clamp(min=0) + _RIDGE) ** -0.25, 0.0)
-        scale = scale * (variance * scale.square()).mean().clamp(min=_RIDGE).rsqrt()
-        self.basis.copy_((vectors * scale).T)
+        self.basis.copy_(half_whitening(x, len(self.basis)))
         z = F.linear((spectra - self.band_mean) / self.band_std, self.basis)
         weight, bias = logistic_regression(z, labels, len(self.linear.bias), penalty=self.penalty)
         self.linear.weight.copy_(weight)

@@ -24,6 +24,7 @@ import torch.nn.functional as F  # noqa: N812  PyTorch's own name for it
 from torch import Tensor, nn
 
 from hsi_pipeline.models.attention import GATES, HybridAttention
+from hsi_pipeline.models.first_layer import Affine, FirstLayer, reflectance_map
 from hsi_pipeline.models.fusion import FusionNet
 from hsi_pipeline.models.hyperloopnet import (
     LAYERS,
@@ -71,7 +72,6 @@ class Sides(NamedTuple):
 
 _WHOLE = Sides()
 _EXACT = ("first", "kernel")  # parts of a network that half precision would spoil
-_STRIP_VALUES = 2**20  # digital numbers turned to floating point at once, in a processor's cache
 
 
 def prepare(
@@ -103,93 +103,17 @@ def prepare(
     """
     for kind, made in _KINDS.items():
         if isinstance(model, kind):
-            prepared = made(model, _reflectance(model, scale, offset, matrix).standardised(model))
+            reflectance = reflectance_map(model, scale, offset, matrix)
+            prepared = made(model, reflectance.standardised(model))
             return prepared.eval().requires_grad_(False).to_type(dtype)
-    plain = None if matrix is None else _reflectance(model, scale, offset, matrix)
+    plain = None if matrix is None else reflectance_map(model, scale, offset, matrix)
     return _Plain(model, scale, offset, dtype, plain).eval()
-
-
-class _Affine:
-    """An affine map of digital numbers, before it is a layer: weight @ (raw - center) + bias.
-
-    The centre keeps single precision exact where the numbers differ little from their mean.
-    """
-
-    def __init__(self, weight: Tensor, center: Tensor, bias: Tensor) -> None:
-        self.weight, self.center, self.bias = weight, center, bias
-
-    def then(self, layer: Any) -> _Affine:
-        """Return this map followed by a 1x1 convolution or a linear layer."""
-        weight = layer.weight.detach().double().flatten(1)
-        bias = layer.bias.detach().double()
-        return _Affine(weight @ self.weight, self.center, weight @ self.bias + bias)
-
-    def turned(self, basis: Tensor) -> _Affine:
-        """Return the map's components in a basis (component, band)."""
-        basis = basis.double()
-        return _Affine(basis @ self.weight, self.center, basis @ self.bias)
-
-    def standardised(self, model: Any) -> _Affine:
-        """Return the map followed by a network's own standardisation."""
-        mean, std = model.band_mean.double(), model.band_std.double()
-        return _Affine(self.weight / std[:, None], self.center, (self.bias - mean) / std)
-
-
-def _reflectance(model: Any, scale: Tensor, offset: Tensor, matrix: Tensor | None) -> _Affine:
-    """Return radiometry and resampling as one map, its centre at the training pixels' mean."""
-    scale, offset = scale.double(), offset.double()
-    known = getattr(model, "band_mean", None)  # a classifier of scikit-learn has none
-    count = len(scale) if matrix is None else len(matrix)
-    mean = torch.zeros(count, dtype=torch.float64) if known is None else known.double()
-    if matrix is None:
-        center = torch.where(scale != 0, (mean - offset) / scale, 0.0)
-        return _Affine(torch.diag(scale), center, center * scale + offset)
-    weights = matrix.double()
-    share = weights.sum(0)
-    typical = torch.where(share != 0, (mean @ weights) / share, 0.0)  # of the scene's bands
-    center = torch.where(scale != 0, (typical - offset) / scale, 0.0)
-    absent = torch.where((weights == 0).all(1), mean, 0.0)
-    return _Affine(weights * scale, center, weights @ (center * scale + offset) + absent)
-
-
-class _FirstLayer(nn.Module):
-    """Affine maps of raw digital numbers, several at once, strip by strip."""
-
-    center: Tensor
-
-    def __init__(self, maps: Sequence[_Affine]) -> None:
-        super().__init__()
-        self.register_buffer("center", maps[0].center[:, None])
-        self.weights = nn.ParameterList(m.weight.T for m in maps)
-        self.biases = nn.ParameterList(m.bias for m in maps)
-
-    def forward(self, raw: Tensor, valid: Tensor | None, dtype: torch.dtype) -> list[Tensor]:
-        """Return each map's result (1, channel, y, x), channels last, zero where invalid."""
-        bands, rows, columns = raw.shape
-        results = [
-            torch.empty((rows * columns, len(bias)), dtype=dtype, device=raw.device)
-            for bias in self.biases
-        ]
-        step = max(_STRIP_VALUES // (bands * columns), 1) if raw.device.type == "cpu" else rows
-        for top in range(0, rows, step):
-            strip = raw[:, top : top + step].reshape(bands, -1).to(self.center.dtype)
-            spectra = strip.sub(self.center).T  # pixel, band
-            here = slice(top * columns, top * columns + len(spectra))
-            for result, weight, bias in zip(results, self.weights, self.biases, strict=True):
-                if result.dtype == bias.dtype:
-                    torch.addmm(bias, spectra, weight, out=result[here])
-                else:
-                    result[here] = torch.addmm(bias, spectra, weight)
-        if valid is not None:
-            for result in results:  # not times zero: raw numbers may be NaN
-                result.masked_fill_(~valid.reshape(-1, 1), 0.0)
-        return [result.view(1, rows, columns, -1).movedim(-1, 1) for result in results]
 
 
 class _Prepared(nn.Module):
     """What the prepared networks share: a first layer, and the number type behind it."""
 
-    def __init__(self, first: _FirstLayer) -> None:
+    def __init__(self, first: FirstLayer) -> None:
         super().__init__()
         self.first = first
         self.dtype = torch.float64
@@ -208,8 +132,8 @@ class _Prepared(nn.Module):
 class _Loops(_Prepared):
     """HyperLoopNet."""
 
-    def __init__(self, model: HyperLoopNet, affine: _Affine) -> None:
-        super().__init__(_FirstLayer([affine.then(block.input) for block in model.blocks]))
+    def __init__(self, model: HyperLoopNet, affine: Affine) -> None:
+        super().__init__(FirstLayer([affine.then(block.input) for block in model.blocks]))
         self.body = _LoopBody(model)
 
     def forward(self, raw: Tensor, valid: Tensor | None = None, cut: Sides = _WHOLE) -> Tensor:
@@ -323,8 +247,8 @@ class _Attention(nn.Module):
 class _Spectral(_Prepared):
     """SpectralNet."""
 
-    def __init__(self, model: SpectralNet, affine: _Affine) -> None:
-        super().__init__(_FirstLayer([affine.then(model.first)]))
+    def __init__(self, model: SpectralNet, affine: Affine) -> None:
+        super().__init__(FirstLayer([affine.then(model.first)]))
         self.body = _SpectralBody(model)
 
     def forward(self, raw: Tensor, valid: Tensor | None = None, cut: Sides = _WHOLE) -> Tensor:
@@ -349,14 +273,14 @@ class _SpectralBody(nn.Module):
 class _Fusion(_Prepared):
     """FusionNet: the first layers of all its parts are behind the same components."""
 
-    def __init__(self, model: Any, affine: _Affine) -> None:
+    def __init__(self, model: Any, affine: Affine) -> None:
         components = affine.turned(model.basis)
         maps = [components, components.then(model.linear)]
         maps.append(components.standardised(model.spectral).then(model.spectral.first))
         for member in model.members:
             standard = components.standardised(member)
             maps += [standard.then(block.input) for block in member.blocks]
-        super().__init__(_FirstLayer(maps))
+        super().__init__(FirstLayer(maps))
         self.kernel = _copied(model.kernel)
         self.spectral = _SpectralBody(model.spectral)
         self.members = nn.ModuleList(_LoopBody(member) for member in model.members)
@@ -392,13 +316,13 @@ class _Plain(nn.Module):
         scale: Tensor,
         offset: Tensor,
         dtype: torch.dtype,
-        resampled: _Affine | None = None,
+        resampled: Affine | None = None,
     ) -> None:
         super().__init__()
         exact = dtype if dtype == torch.float64 else torch.float32
         self.resampled: nn.Module | None = None
         if resampled is not None:
-            self.resampled = _FirstLayer([resampled]).to(exact)
+            self.resampled = FirstLayer([resampled]).to(exact)
         self.model = model
         self.halo = int(model.halo)  # type: ignore[arg-type]
         self.mixed = dtype == torch.bfloat16
@@ -448,7 +372,7 @@ def _copied(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module).double().to(memory_format=torch.channels_last)
 
 
-_KINDS: dict[type[nn.Module], Callable[[Any, _Affine], _Prepared]] = {
+_KINDS: dict[type[nn.Module], Callable[[Any, Affine], _Prepared]] = {
     HyperLoopNet: _Loops,
     SpectralNet: _Spectral,
     FusionNet: _Fusion,
