@@ -19,25 +19,34 @@ from hsi_pipeline.errors import InputError
 from hsi_pipeline.estimators import PixelClassifier, is_estimator
 from hsi_pipeline.model_card import ModelCard
 from hsi_pipeline.models import build_model
+from hsi_pipeline.models.applicability import Applicability
 
 HEADER_KEY = "hsi_pipeline"
+_AREA = "applicability."  # begins the names of its tensors
 
 
-def save_checkpoint(path: str | os.PathLike[str], model: nn.Module, card: ModelCard) -> None:
+def save_checkpoint(
+    path: str | os.PathLike[str],
+    model: nn.Module,
+    card: ModelCard,
+    applicability: Applicability | None = None,
+) -> None:
     """Write a model; the file appears under its name only when it is complete.
 
     Args:
         path: Target, by custom ending in `.safetensors`. An existing file is replaced.
         model: The network that the card describes.
         card: Its card.
+        applicability: The area that it is applicable in.
 
     Raises:
         InputError: The file cannot be written; one that was there stays as it was.
     """
     target = Path(path)
-    state = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
-    }
+    tensors = dict(model.state_dict())
+    if applicability is not None:
+        tensors |= {_AREA + name: value for name, value in applicability.state_dict().items()}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         handle, partial = tempfile.mkstemp(
             prefix=f".{target.name}.partial-", dir=target.parent or Path()
@@ -72,24 +81,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, ModelCard]
         InputError: The file is missing, truncated, corrupt, or not a model of this program.
     """
     file = Path(path)
-    if not file.is_file():
-        raise InputError(f"{file}: no such model file")
+    tensors, text = _read(file)
+    state = {name: tensor for name, tensor in tensors.items() if not name.startswith(_AREA)}
     try:
-        with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{file}: not a readable .safetensors file ({error}); it may be truncated, "
-            "train or copy it again"
-        ) from error
-    if HEADER_KEY not in metadata:
-        raise InputError(
-            f"{file}: a .safetensors file, but without an hsi_pipeline model card; "
-            "use a model made by 'hsi-pipeline train'"
-        )
-    try:
-        card = ModelCard.from_json(metadata[HEADER_KEY])
+        card = ModelCard.from_json(text)
         if is_estimator(card.architecture):
             return PixelClassifier.from_state(state, card.bands, len(card.classes)).eval(), card
         # On the meta device no memory is taken before the shapes are known to be right.
@@ -106,6 +101,55 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, ModelCard]
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{file}: the model cannot be used: {reason}") from error
     return model.eval(), card
+
+
+def load_applicability(path: str | os.PathLike[str]) -> Applicability | None:
+    """Read the area that a model is applicable in.
+
+    Args:
+        path: A file that `save_checkpoint` wrote.
+
+    Returns:
+        The area, on the CPU; None if the file has none.
+
+    Raises:
+        InputError: As `load_checkpoint`.
+    """
+    file = Path(path)
+    tensors, text = _read(file)
+    state = {
+        name.removeprefix(_AREA): tensor.clone()  # else mapped to the file
+        for name, tensor in tensors.items()
+        if name.startswith(_AREA)
+    }
+    if not state:
+        return None
+    try:
+        return Applicability.from_state(state, ModelCard.from_json(text).bands)
+    except (ValueError, RuntimeError, InputError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{file}: the model cannot be used: {reason}") from error
+
+
+def _read(file: Path) -> tuple[dict[str, torch.Tensor], str]:
+    """Return the tensors of a model file, mapped to it, and the text of its card."""
+    if not file.is_file():
+        raise InputError(f"{file}: no such model file")
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{file}: not a readable .safetensors file ({error}); it may be truncated, "
+            "train or copy it again"
+        ) from error
+    if HEADER_KEY not in metadata:
+        raise InputError(
+            f"{file}: a .safetensors file, but without an hsi_pipeline model card; "
+            "use a model made by 'hsi-pipeline train'"
+        )
+    return tensors, metadata[HEADER_KEY]
 
 
 def checkpoint_hash(path: str | os.PathLike[str]) -> str:

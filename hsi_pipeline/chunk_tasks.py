@@ -47,12 +47,8 @@ class ChunkTasks:
     side: int
     tile: int
     halo: int
-    probabilities: bool
-
-    @property
-    def planes(self) -> int:
-        """Layers of a predicted chunk: class code, confidence, probabilities."""
-        return 2 + (len(self.codes) if self.probabilities else 0)
+    planes: int
+    """Layers of a predicted chunk: class code, then what `models.outputs` makes."""
 
     def padded(self, axis: int) -> tuple[int, ...]:
         """Return the sizes along an axis of the chunks with their halos."""
@@ -200,14 +196,12 @@ class ChunkTasks:
             slice(n, n + part.stop - part.start) for n, part in zip(first, tile, strict=True)
         )
         raw, valid = window.part(grown, target.device)
-        with torch.inference_mode(), _exact_convolutions(target.device):
-            probabilities = network(raw, valid, cut).softmax(0)[:, *core].float()
         inside = tuple(_shifted(part, whole.start) for part, whole in zip(tile, grown, strict=True))
-        confidence, best = probabilities.max(0)
+        with torch.inference_mode(), _exact_convolutions(target.device):
+            best, layers = network(raw, valid, cut, inside, core)
         target[0] = window.codes[best]
-        target[1] = confidence
-        if self.probabilities:
-            target[2:] = probabilities
+        for plane, layer in zip(target[1:], layers, strict=True):
+            plane.copy_(layer)
         if valid is not None:
             target[0].masked_fill_(~valid[inside], UNLABELLED)
             target[1:].masked_fill_(~valid[inside], torch.nan)

@@ -119,6 +119,9 @@ class Classify(_Section):
     memory: str | None = None
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     probabilities: bool = False
+    layers: Annotated[
+        list[Literal["entropy", "margin", "dissimilarity"]], BeforeValidator(_listed)
+    ] = Field(default_factory=list)
     tolerance_nm: _NotNegative | None = None
     resampling: Literal["auto", "nearest", "linear", "gaussian"] = "auto"
     fill_missing: Literal["error", "interpolate", "mean"] = "error"

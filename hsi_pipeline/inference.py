@@ -25,6 +25,9 @@ from hsi_pipeline.chunk_tasks import ChunkTasks, SharedNetwork, passes_at_once
 from hsi_pipeline.classes import ClassScheme, scheme_to_attrs
 from hsi_pipeline.cube import WindowReader, grid_of, scale_offset
 from hsi_pipeline.errors import InputError
+from hsi_pipeline.map_layers import NUMBER_LAYERS, OPTIONAL_LAYERS
+from hsi_pipeline.models.applicability import Applicability
+from hsi_pipeline.models.outputs import MapOutputs, PreparedApplicability
 from hsi_pipeline.models.prepared import prepare
 from hsi_pipeline.resampling import SpectralOperator, operator_of
 
@@ -52,6 +55,9 @@ def classify_cube(
     precision: str = "float32",
     device: str = "cpu",
     probabilities: bool = False,
+    layers: Sequence[str] = (),
+    temperature: float = 1.0,
+    applicability: Applicability | None = None,
 ) -> xr.Dataset:
     """Classify every valid pixel of a cube, lazily.
 
@@ -68,15 +74,26 @@ def classify_cube(
             hardware for it.
         device: Torch device, such as "cpu" or "cuda".
         probabilities: Whether to return the probability of each class too.
+        layers: What else to return of `map_layers.OPTIONAL_LAYERS`: "entropy", "margin",
+            "dissimilarity".
+        temperature: What scores are divided by before they become probabilities; the model card's.
+        applicability: What the layer "dissimilarity" needs; the model file's.
 
     Returns:
         Dataset (y, x) on the cube's grid: `class` uint8 with 0 where invalid, `confidence`
-        float32 (the highest probability, NaN where invalid) and, if asked, `probability`
-        (category, y, x) float32, NaN where invalid.
+        float32 (the highest probability, NaN where invalid) and, if asked, the layers, float32
+        like it, and `probability` (category, y, x) float32, NaN where invalid.
 
     Raises:
-        InputError: chunk or precision cannot be, or the model cannot do without a band.
+        InputError: chunk or precision cannot be, a layer is not known or cannot be made, or the
+            model cannot do without a band.
     """
+    check_layers(layers)
+    if "dissimilarity" in layers and applicability is None:
+        raise InputError(
+            "this model does not know the area that it is applicable in, which the layer "
+            "'dissimilarity' needs; train it again"
+        )
     if chunk is not None and chunk < 1:
         raise InputError(f"chunk is {chunk}; it must be at least 1 pixel")
     tile = min(chunk or TILE, TILE)
@@ -90,8 +107,15 @@ def classify_cube(
         )
     scale, offset = (torch.from_numpy(values[list(read)]) for values in scale_offset(cube))
     matrix = None if operator.matrix is None else torch.from_numpy(operator.matrix)
-    network = prepare(
-        model.eval(), scale, offset, resolve_precision(precision, device), matrix=matrix
+    wanted = [layer.name for layer in NUMBER_LAYERS if layer.name in ("confidence", *layers)]
+    outputs = MapOutputs(
+        prepare(model.eval(), scale, offset, resolve_precision(precision, device), matrix=matrix),
+        temperature=temperature,
+        layers=wanted,
+        probabilities=probabilities,
+        applicability=None
+        if applicability is None or "dissimilarity" not in layers
+        else PreparedApplicability(applicability, scale, offset, matrix),
     )
     tasks = ChunkTasks(
         reader=WindowReader(cube.data, read),
@@ -101,7 +125,7 @@ def classify_cube(
         side=side,
         tile=tile,
         halo=int(model.halo),  # type: ignore[arg-type]
-        probabilities=probabilities,
+        planes=1 + len(wanted) + (len(scheme) if probabilities else 0),
     )
     chunks = tuple(_cut(size, side) for size in tasks.shape)
     # Dask fuses both into one task a chunk; while one thread predicts, the others read, so no
@@ -116,12 +140,26 @@ def classify_cube(
         tasks.predict,
         raw,
         # A graph node that all chunks share, so that a worker receives the network once.
-        network=dask.delayed(SharedNetwork(network, device), pure=False, traverse=False),
+        network=dask.delayed(SharedNetwork(outputs, device), pure=False, traverse=False),
         chunks=((tasks.planes,), *chunks),
         dtype=np.float32,
         meta=np.empty((0, 0, 0), np.float32),
     )
-    return _as_dataset(planes, cube, scheme)
+    return _as_dataset(planes, cube, scheme, wanted)
+
+
+def check_layers(layers: Sequence[str]) -> None:
+    """Refuse names of layers that there are not.
+
+    Raises:
+        InputError: Names one, and those that there are.
+    """
+    for name in layers:
+        if name not in OPTIONAL_LAYERS:
+            raise InputError(
+                f"there is no layer {name!r}; layers are {', '.join(OPTIONAL_LAYERS)} "
+                "(confidence is always there)"
+            )
 
 
 def chunk_for_memory(
@@ -143,7 +181,7 @@ def chunk_for_memory(
         cube: Scene by the cube contract.
         model: The network.
         bands: As for `classify_cube`.
-        classes: Classes whose probabilities are asked for.
+        classes: Classes whose probabilities are asked for, and further layers.
         threads: Dask threads in the process; each holds a chunk.
 
     Returns:
@@ -217,7 +255,9 @@ def _take(
     return chunk[which].astype(number_type)
 
 
-def _as_dataset(planes: da.Array, cube: xr.DataArray, scheme: ClassScheme) -> xr.Dataset:
+def _as_dataset(
+    planes: da.Array, cube: xr.DataArray, scheme: ClassScheme, layers: Sequence[str]
+) -> xr.Dataset:
     """Name the predicted planes and put them on the cube's grid."""
     grid = grid_of(cube)
     common = {"grid_mapping": "spatial_ref"} if grid.crs is not None else {}
@@ -227,18 +267,20 @@ def _as_dataset(planes: da.Array, cube: xr.DataArray, scheme: ClassScheme) -> xr
             _taken(planes, 0, np.uint8),
             {"long_name": "land-cover class", **scheme_to_attrs(scheme), **common},
         ),
-        "confidence": (
-            ("y", "x"),
-            _taken(planes, 1, np.float32),
-            {"long_name": "probability of the class", "units": "1", **common},
-        ),
     }
+    titles = {layer.name: layer.long_name for layer in NUMBER_LAYERS}
+    for place, name in enumerate(layers, start=1):
+        variables[name] = (
+            ("y", "x"),
+            _taken(planes, place, np.float32),
+            {"long_name": titles[name], "units": "1", **common},
+        )
     coords = dict(xr_coords(grid, dims=("y", "x")))
-    if planes.shape[0] > 2:
+    if planes.shape[0] > 1 + len(layers):
         coords["category"] = ("category", list(scheme.names))
         variables["probability"] = (
             ("category", "y", "x"),
-            _taken(planes, slice(2, None), np.float32),
+            _taken(planes, slice(1 + len(layers), None), np.float32),
             {"long_name": "probability of each class", "units": "1", **common},
         )
     kept = {

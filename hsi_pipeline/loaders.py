@@ -136,23 +136,28 @@ class LandCoverDataModule(LightningDataModule):
 
 
 @torch.inference_mode()
-def predict_labelled(model: nn.Module, tiles: ValidationTiles) -> np.ndarray:
-    """Predict the labelled pixels of tiles, on the CPU in float32.
+def score_labelled(model: nn.Module, tiles: ValidationTiles) -> tuple[np.ndarray, np.ndarray]:
+    """Score the labelled pixels of tiles, on the CPU in float32.
 
     Args:
         model: The network, in evaluation mode.
         tiles: Tiles with labels.
 
     Returns:
-        Class index plus one (y, x) uint8, 0 where there is no label or no valid pixel.
+        Which pixels have a label and are valid, bool (y, x); and their scores (pixel, class)
+        float32, in the order of `nonzero()`.
     """
-    predicted = np.zeros(tiles.shape, np.uint8)
+    pixels = np.zeros(tiles.shape, bool)
+    places = np.arange(pixels.size).reshape(pixels.shape)
+    order, found = [], []
     for i in range(len(tiles)):
         sample = tiles[i]
         known = ((sample["mask"] > 0) & sample["valid"]).numpy()
         scores = model(sample["image"][None], _validity(sample))[0]
-        predicted[tiles.places(i)][known] = scores.argmax(0).numpy()[known] + 1
-    return predicted
+        pixels[tiles.places(i)] |= known
+        order.append(places[tiles.places(i)][known])
+        found.append(scores[:, torch.from_numpy(known)].T.numpy())
+    return pixels, np.concatenate(found)[np.argsort(np.concatenate(order))]
 
 
 @torch.no_grad()

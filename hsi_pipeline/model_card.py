@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -38,6 +39,10 @@ class ModelCard:
     """Seed of the training."""
     version: str
     """Version of hsi_pipeline that trained it."""
+    temperature: float = 1.0
+    """What scores are divided by before they become probabilities."""
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    """What the temperature rests on: see `calibration.Calibration`; empty where there is none."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """How it was trained: split, epochs, pixels per class."""
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -50,6 +55,10 @@ class ModelCard:
         if self.wavelengths is not None and len(self.wavelengths) != self.bands:
             raise InputError(
                 f"the model card has {len(self.wavelengths)} wavelengths for {self.bands} bands"
+            )
+        if not (isinstance(self.temperature, int | float) and 0 < self.temperature < math.inf):
+            raise InputError(
+                f"the model card has the temperature {self.temperature!r}; it must be above 0"
             )
 
     def to_json(self) -> str:

@@ -11,6 +11,7 @@ import stat
 import tracemalloc
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -18,9 +19,11 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from hsi_pipeline.applicability import fit_applicability
 from hsi_pipeline.checkpoint import (
     HEADER_KEY,
     checkpoint_hash,
+    load_applicability,
     load_checkpoint,
     save_checkpoint,
 )
@@ -74,6 +77,44 @@ def saved(tmp_path):
     path = tmp_path / "model.safetensors"
     save_checkpoint(path, trained("spectral"), make_card("spectral"))
     return path
+
+
+def area():
+    """A small area of applicability."""
+    rng = np.random.default_rng(0)
+    return fit_applicability(rng.random((60, BANDS)).astype(np.float32), np.arange(60) % 3)
+
+
+def test_the_area_of_applicability_comes_back_and_networks_do_not_see_it(tmp_path):
+    path = tmp_path / "model.safetensors"
+    model, found = trained("spectral"), area()
+    save_checkpoint(path, model, make_card("spectral", temperature=1.5), found)
+    again, card = load_checkpoint(path)
+    assert card.temperature == 1.5
+    assert again.state_dict().keys() == model.state_dict().keys()
+    restored = load_applicability(path)
+    for name, value in found.state_dict().items():
+        assert torch.equal(restored.state_dict()[name], value), name
+
+
+def test_models_of_before_have_no_area(saved):
+    assert load_applicability(saved) is None
+
+
+def test_an_area_of_other_bands_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    spectra = np.random.default_rng(0).random((60, 5)).astype(np.float32)
+    other = fit_applicability(spectra, np.arange(60) % 3)
+    save_checkpoint(path, trained("spectral"), make_card("spectral"), other)
+    with pytest.raises(InputError, match="has 5 bands, the model 3"):
+        load_applicability(path)
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), "warm"])
+def test_a_temperature_that_cannot_be_is_refused(saved, tmp_path, value):
+    forged = forge(saved, tmp_path / "forged.safetensors", temperature=value)
+    with pytest.raises(InputError, match="temperature"):
+        load_checkpoint(forged)
 
 
 def forge(path, target, **values):

@@ -1,5 +1,6 @@
 """Each command from end to end on tiny scenes, its results checked by other programs."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -23,15 +24,16 @@ import yaml
 from conftest import BAD, NM, TRANSFORM, class_field, field_polygons, make_pixels, write_scene
 from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix, f1_score
 
-from hsi_pipeline.checkpoint import load_checkpoint, save_checkpoint
+from hsi_pipeline.checkpoint import load_applicability, load_checkpoint, save_checkpoint
 from hsi_pipeline.commands import terminal as commands_terminal
 from hsi_pipeline.commands.classify import classify
 from hsi_pipeline.commands.evaluate import evaluate
 from hsi_pipeline.commands.polygonize import polygonize
 from hsi_pipeline.commands.run import run
 from hsi_pipeline.commands.train import train
+from hsi_pipeline.ground_truth import labels_sha256, read_labels
 from hsi_pipeline.models import build_model
-from hsi_pipeline.publish import unfinished
+from hsi_pipeline.publish import open_class_map, unfinished
 from hsi_pipeline.publish.filling import fill_store
 
 REAL = Path(__file__).parents[1].parent / "shared" / "data" / "enmap_potsdam"
@@ -52,6 +54,44 @@ def classes_of(path):
             return dataset["class"].values
     with rasterio.open(path) as raster:
         return raster.read(1)
+
+
+def test_layers_of_doubt_go_with_the_map(cli, tiny, model, tmp_path):
+    area = load_applicability(model)
+    for target in (tmp_path / "map.zarr", tmp_path / "map.tif"):
+        wanted = "entropy, margin,dissimilarity"
+        code, _, err = cli("classify", tiny.path, model, "--out", target, "--layers", wanted)
+        assert code == 0
+        assert "of the classified pixels are outside the area of applicability" in err
+        opened = open_class_map(target)
+        assert set(opened.data_vars) == {
+            "class",
+            "confidence",
+            "entropy",
+            "margin",
+            "dissimilarity",
+        }
+        assert opened.attrs["temperature"] == pytest.approx(load_checkpoint(model)[1].temperature)
+        good = [band for band in range(10) if band != BAD]
+        spectra = torch.from_numpy(tiny.pixels[good][:, tiny.valid].T * np.float32(1e-4))
+        expected = area(area.components(spectra)).numpy()
+        np.testing.assert_allclose(
+            opened["dissimilarity"].values[tiny.valid], expected, rtol=1e-3, atol=1e-4
+        )
+        assert np.isnan(opened["entropy"].values[~tiny.valid]).all()
+        labelled = (tiny.labelled > 0) & tiny.valid
+        assert (opened["dissimilarity"].values[labelled] > 1).mean() < 0.1
+    assert {p.name for p in tmp_path.glob("map_*")} == {
+        f"map_{name}.{end}"
+        for name in ("confidence", "entropy", "margin", "dissimilarity")
+        for end in ("tif", "qml")
+    }
+    cli("stac", tmp_path / "map.tif", "--out", tmp_path / "item.json")
+    assets = json.loads((tmp_path / "item.json").read_text())["assets"]
+    assert {"entropy", "margin", "dissimilarity"} < set(assets)
+    code, _, err = cli("classify", tiny.path, model, "--out", tmp_path / "a.zarr", "--layers", "x")
+    assert code == 2
+    assert err.startswith("error: there is no layer 'x'; layers are entropy, margin, dissimilarity")
 
 
 # --- info ---------------------------------------------------------------------------------------
@@ -114,6 +154,19 @@ def test_the_card_says_what_was_trained_on_what(model, tiny):
     assert 0 < validated < trained
     assert trained + validated <= int(((tiny.labelled > 0) & tiny.valid).sum())
     assert 0.8 < card.scores["validation_overall_accuracy"] <= 1
+    epochs = card.training["history"]
+    assert [one["epoch"] for one in epochs] == [1, 2, 3]
+    assert [one["epoch"] for one in epochs if one["kept"]] == [card.training["best_epoch"]]
+    # by which an assessment knows the labels again, in whatever format
+    (labels,) = card.training["labels"]
+    assert labels["name"] == tiny.labels.name
+    assert labels["sha256"] == hashlib.sha256(tiny.labels.read_bytes()).hexdigest()
+    again = read_labels(tiny.labels, tiny.grid, label_column="code")
+    assert labels["pixels_sha256"] == labels_sha256(again.labels, tiny.grid)
+    assert labels["pixels_sha256"] != labels_sha256(again.labels[::-1], tiny.grid)
+    assert card.temperature > 0
+    assert card.calibration["pixels"] == validated
+    assert 0 <= card.calibration["ece_after"] < 1
     good = [band for band in range(10) if band != BAD]
     spectra = tiny.pixels[good][:, (tiny.labelled > 0) & tiny.valid] * 1e-4
     assert network.band_mean.numpy() == pytest.approx(spectra.mean(axis=1), abs=0.02)
@@ -431,7 +484,8 @@ def test_a_workflow_writes_everything(cli, tiny, tmp_path):
     results = tmp_path / "results"
     written = [results / name for name in (
         "model.safetensors", "accuracy.json", "map.zarr", "map.tif", "map_confidence.tif",
-        "map_probability.tif", "landcover.geojson", "landcover.parquet", "item.json",
+        "map_probability.tif", "map_confidence.qml", "landcover.geojson",
+        "landcover.parquet", "item.json",
     )]  # fmt: skip
     for path in written:
         assert path.exists()
@@ -502,7 +556,8 @@ def test_a_workflow_with_a_trained_model_leaves_out_what_it_does_not_name(tiny, 
     )  # fmt: skip
     written = run(workflow)
     assert [path.name for path in written] == [
-        "map.tif", "map.qml", "map.sld", "map.tif.aux.xml", "map_confidence.tif", "item.json",
+        "map.tif", "map.qml", "map.sld", "map.tif.aux.xml", "map_confidence.qml",
+        "map_confidence.tif", "item.json",
     ]  # fmt: skip
     assert sorted(p.name for p in (tmp_path / "results").iterdir()) == sorted(
         path.name for path in written

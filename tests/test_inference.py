@@ -17,6 +17,7 @@ from odc.geo.geobox import GeoBox
 from torch import nn
 
 from hsi_pipeline import chunk_tasks, inference
+from hsi_pipeline.applicability import fit_applicability
 from hsi_pipeline.classes import make_scheme, scheme_from_attrs
 from hsi_pipeline.cube import grid_of, make_cube, pixel_grid
 from hsi_pipeline.errors import InputError, WindowError
@@ -237,6 +238,59 @@ def test_maps_are_equal_to_the_byte_for_all_chunks_of_whole_tiles(monkeypatch, p
             assert other[name].values.tobytes() == first[name].values.tobytes(), (chunk, name)
 
 
+ALL_LAYERS = ["entropy", "margin", "dissimilarity"]
+
+
+def area_of(array):
+    """An area of applicability of some of a scene's pixels."""
+    spectra = array.reshape(BANDS, -1).T[:200] * np.float32(1e-4)
+    return fit_applicability(spectra.clip(0), np.arange(200) % 3)
+
+
+@pytest.mark.parametrize("holes", ["none", "rotated"])
+def test_layers_are_what_they_say_and_the_same_for_every_chunk(monkeypatch, holes):
+    monkeypatch.setattr(inference, "TILE", 16)
+    array, model = random_scene(50, 41, holes=holes), network()
+    area = area_of(random_scene(20, 20))
+    options = {"layers": ALL_LAYERS, "applicability": area, "temperature": 1.7}
+    first = classify(cube_of(array), model, chunk=16, **options)
+    probabilities, valid = by_hand(array, model)
+    logarithms = np.log(probabilities) / 1.7
+    expected = np.exp(logarithms - logarithms.max(0))
+    expected /= expected.sum(0)
+    assert_is(first, expected, valid)
+    ordered = np.sort(expected, 0)
+    entropy = -(expected * np.log(expected)).sum(0) / np.log(len(SCHEME))
+    reflectance = torch.from_numpy(array.reshape(BANDS, -1).T * np.float32(1e-4))
+    distance = area(area.components(reflectance)).view(array.shape[1:]).numpy()
+    for name, values in (
+        ("entropy", entropy), ("margin", ordered[-1] - ordered[-2]), ("dissimilarity", distance)
+    ):  # fmt: skip
+        np.testing.assert_allclose(
+            first[name].values, np.where(valid, values, np.nan), atol=1e-4, err_msg=name
+        )
+        assert first[name].dtype == np.float32
+    for chunk in (32, 17, 999):
+        other = classify(cube_of(array, chunks=(1, 7, 41)), model, chunk=chunk, **options)
+        for name in (*ALL_LAYERS, "confidence", "probability", "class"):
+            assert other[name].values.tobytes() == first[name].values.tobytes(), (chunk, name)
+
+
+def test_a_temperature_changes_no_class():
+    array, model = random_scene(34, 34), network()
+    plain, divided = (classify(cube_of(array), model, temperature=t) for t in (1.0, 4.0))
+    np.testing.assert_array_equal(plain["class"], divided["class"])
+    assert (divided["confidence"] < plain["confidence"]).mean() > 0.9
+
+
+def test_layers_that_cannot_be_made_are_refused():
+    cube, model = cube_of(random_scene(5, 5)), network()
+    with pytest.raises(InputError, match="there is no layer 'doubt'; layers are entropy, margin"):
+        classify(cube, model, layers=["doubt"])
+    with pytest.raises(InputError, match=r"does not know the area.*train it again"):
+        classify(cube, model, layers=["dissimilarity"])
+
+
 def test_the_real_network_over_real_tiles():
     """Kernels up to 7 and window 11, halo 37, in 64 pixel tiles."""
     torch.manual_seed(0)
@@ -412,6 +466,10 @@ def test_a_gpu_gives_the_map_of_the_processor():
     array, model = random_scene(60, 50, holes="rotated"), network()
     expected = by_hand(array, model)
     assert_is(classify(cube_of(array), model, device="cuda", chunk=16), *expected, tolerance=1e-4)
+    options = {"layers": ALL_LAYERS, "applicability": area_of(random_scene(20, 20)), "chunk": 16}
+    here, there = (classify(cube_of(array), model, device=d, **options) for d in ("cpu", "cuda"))
+    for name in ALL_LAYERS:
+        np.testing.assert_allclose(there[name], here[name], atol=1e-3, err_msg=name)
 
 
 # --- lazily, and each thing once ---

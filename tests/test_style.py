@@ -2,8 +2,11 @@
 
 from xml.etree import ElementTree as ET
 
+import pytest
+
 from hsi_pipeline.classes import make_scheme
-from hsi_pipeline.publish.style import polygon_qml, polygon_sld, raster_qml, raster_sld
+from hsi_pipeline.map_layers import NUMBER_LAYERS
+from hsi_pipeline.publish.style import number_qml, polygon_qml, polygon_sld, raster_qml, raster_sld
 
 SCHEME = make_scheme(
     [1, 2, 9], {1: "roof & <metal>", 2: 'grass "low"', 9: "Wälder"}, {1: "#ff0000", 9: "#00ff7f"}
@@ -66,6 +69,19 @@ def test_polygon_sld_has_one_rule_for_each_class():
         fill = rule.find("PolygonSymbolizer/Fill/CssParameter[@name='fill']", SLD)
         assert fill.text == category.color
         assert rule.find("PolygonSymbolizer/Stroke", SLD) is not None
+
+
+@pytest.mark.parametrize("layer", NUMBER_LAYERS, ids=lambda layer: layer.name)
+def test_styles_of_numbers_are_palest_where_all_is_well(layer):
+    (shader,) = ET.fromstring(number_qml(layer.name)).iter("colorrampshader")
+    colors = {float(e.get("value")): e.get("color") for e in shader}
+    values = sorted(colors)
+    good, bad = (values[0], values[-1]) if layer.name in ("entropy", "dissimilarity") else (1, 0)
+    assert colors[good] == "#f7f7f7"
+    assert colors[bad] == "#67001f"
+    if layer.name == "dissimilarity":  # a colour of its own above the threshold, none across it
+        assert values[-2:] == [1.0, float("inf")]
+        assert shader.get("colorRampType") == "DISCRETE"
 
 
 def test_names_are_escaped_in_the_text_itself():

@@ -35,6 +35,7 @@ from hsi_pipeline.errors import TargetError
 from hsi_pipeline.publish import open_class_map, write_class_map
 from hsi_pipeline.publish.stac import write_stac_item
 from hsi_pipeline.publish.stac_catalog import ITEM_LINKS, month_of
+from hsi_pipeline.publish.zarr import NUMBERS
 from hsi_pipeline.scene import open_source
 from hsi_pipeline.scene.files import full_path, is_remote, shown
 
@@ -303,7 +304,7 @@ def _named(maps: list[Path], name: str) -> dict[str, Path]:
     main = next((path for path in maps if path.suffix == ".tif"), maps[0])
     products = {"class": main}
     if main.suffix == ".tif":
-        for layer in ("confidence", "probability"):
+        for layer in (*NUMBERS, "probability"):
             sibling = main.with_name(f"{name}_map_{layer}.tif")
             if sibling.exists():
                 products[layer] = sibling

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from dask.base import tokenize
 from dask.utils import parse_bytes
 
 from hsi_pipeline import __version__
-from hsi_pipeline.checkpoint import checkpoint_hash, load_checkpoint
+from hsi_pipeline.checkpoint import checkpoint_hash, load_applicability, load_checkpoint
 from hsi_pipeline.commands.messages import (
     about,
     check_quantity,
@@ -25,7 +26,7 @@ from hsi_pipeline.commands.scheduling import check_memory, choose_device, comput
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.cube import grid_of
 from hsi_pipeline.errors import InputError, SourceChangedError
-from hsi_pipeline.inference import chunk_for_memory, classify_cube, resolve_precision
+from hsi_pipeline.inference import check_layers, chunk_for_memory, classify_cube, resolve_precision
 from hsi_pipeline.model_card import ModelCard
 from hsi_pipeline.publish import (
     FAILED_CHUNKS,
@@ -50,6 +51,7 @@ def classify(
     memory: str | None = None,
     precision: str = "float32",
     probabilities: bool = False,
+    layers: Sequence[str] = (),
     device: str = "auto",
     scheduler: str | None = None,
     tolerance_nm: float | None = None,
@@ -79,6 +81,8 @@ def classify(
             allows.
         precision: "float32", "bfloat16" or "auto".
         probabilities: Whether to write the probability of each class.
+        layers: What else to write: "entropy", "margin", "dissimilarity"; see
+            `map_layers.NUMBER_LAYERS`.
         device: Torch device or "auto".
         scheduler: Address of a running Dask scheduler; None computes in this process.
         tolerance_nm: How far a band may lie from the model's; None: what its card says.
@@ -107,6 +111,7 @@ def classify(
     terminal = terminal or Terminal(quiet=True)
     check_target(out, overwrite=overwrite, suffixes=MAP_WRITERS)
     check_memory(memory, chunk, scheduler)
+    check_layers(layers)
     chosen_device = choose_device(device, scheduler)
     class_map, _, reading = open_and_classify(
         scene,
@@ -115,6 +120,7 @@ def classify(
         memory=memory,
         precision=precision,
         probabilities=probabilities,
+        layers=layers,
         device=chosen_device,
         tolerance_nm=tolerance_nm,
         resampling=resampling,
@@ -205,6 +211,7 @@ def open_and_classify(
     memory: str | None = None,
     precision: str,
     probabilities: bool,
+    layers: Sequence[str] = (),
     device: str,
     tolerance_nm: float | None,
     resampling: str,
@@ -245,7 +252,7 @@ def open_and_classify(
         if bands.absent and not card.training.get("band_dropout"):
             terminal.say("  the model was not trained with band dropout: it may do badly without")
     if memory is not None:
-        classes = len(card.classes) if probabilities else 0
+        classes = len(layers) + (len(card.classes) if probabilities else 0)
         chunk = chunk_for_memory(parse_bytes(memory), cube, network, bands=bands, classes=classes)
         terminal.say(f"chunks of {chunk} x {chunk} pixels, the largest that {memory} allow")
     class_map = classify_cube(
@@ -257,12 +264,16 @@ def open_and_classify(
         precision=precision,
         device=device,
         probabilities=probabilities,
+        layers=layers,
+        temperature=card.temperature,
+        applicability=load_applicability(model) if "dissimilarity" in layers else None,
     )
     class_map.attrs |= {
         "software": f"hsi_pipeline {__version__}",
         "model": Path(model).name,
         "model_sha256": checkpoint_hash(model),
         "model_architecture": card.architecture,
+        **_trust(card),
         "precision": str(resolve_precision(precision, device)).removeprefix("torch."),
         **matching,
         **({"mask": source.attrs["mask"]} if source.attrs.get("mask") else {}),
@@ -274,6 +285,19 @@ def open_and_classify(
         tuple(grid.affine), str(grid.crs),
     )  # fmt: skip
     return class_map, card, reading
+
+
+def _trust(card: ModelCard) -> dict[str, float]:
+    """Return what the model's validation says of it, as attributes of its maps."""
+    told = {"temperature": card.temperature} if card.calibration else {}
+    if "ece_after" in card.calibration:
+        told["expected_calibration_error"] = round(card.calibration["ece_after"], 4)
+    scores = ("validation_overall_accuracy", "validation_mean_iou")
+    return told | {
+        name: round(card.scores[name], 4)
+        for name in scores
+        if np.isfinite(card.scores.get(name, np.nan))
+    }
 
 
 def report_map(terminal: Terminal, path: Path) -> None:
@@ -289,5 +313,14 @@ def report_map(terminal: Terminal, path: Path) -> None:
         f"{name} {counts[code] / total:.1%}" for code, name in names.items() if counts[code]
     )
     terminal.say(f"map of {total} pixels in {path}: {shares}; nodata {counts[0] / total:.1%}")
+    if "dissimilarity" in class_map and counts[0] < total:
+        outside = sum(
+            int((block.compute() > 1).sum())
+            for block in class_map["dissimilarity"].data.blocks.ravel()
+        )
+        terminal.say(
+            f"  {outside / (total - counts[0]):.1%} of the classified pixels are outside the area "
+            "of applicability: their spectra are unlike all that the model was trained on"
+        )
     for failed in class_map.attrs.get(FAILED_CHUNKS, []):
         terminal.say(f"  {failed}")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hsi_pipeline.applicability import fit_applicability
 from hsi_pipeline.classes import UNLABELLED
 from hsi_pipeline.commands.labelled import LabelledScene, Part
 from hsi_pipeline.commands.terminal import Terminal
@@ -18,8 +19,9 @@ from hsi_pipeline.errors import InputError
 from hsi_pipeline.estimators import BASELINES, fit_estimator, is_estimator
 from hsi_pipeline.folds import spatial_folds
 from hsi_pipeline.inference import resolve_precision
-from hsi_pipeline.loaders import LandCoverDataModule, balance, predict_labelled
+from hsi_pipeline.loaders import LandCoverDataModule, balance, score_labelled
 from hsi_pipeline.models import MODELS, build_model
+from hsi_pipeline.models.applicability import Applicability
 from hsi_pipeline.spectra import band_statistics, read_spectra
 from hsi_pipeline.splits import MIN_TRAIN
 from hsi_pipeline.training import EpochResult, TrainingSettings, hide_bands
@@ -190,6 +192,25 @@ def predict(data: LabelledScene, model: nn.Module, pixels: np.ndarray) -> np.nda
     Returns:
         Class index plus one (y, x), 0 elsewhere.
     """
+    scored, scores = score(data, model, pixels)
+    predicted = np.zeros(pixels.shape, np.uint8)
+    predicted[scored] = scores.argmax(1) + 1
+    return predicted
+
+
+def score(
+    data: LabelledScene, model: nn.Module, pixels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score some pixels in their full surroundings.
+
+    Args:
+        data: The scene.
+        model: A fitted model.
+        pixels: Which pixels, bool (y, x), with values in all bands.
+
+    Returns:
+        As `loaders.score_labelled`.
+    """
     loaders = LandCoverDataModule(
         HyperspectralDataset(data.source, bands=data.bands),
         pixels.astype(np.uint8),
@@ -198,7 +219,26 @@ def predict(data: LabelledScene, model: nn.Module, pixels: np.ndarray) -> np.nda
         hidden=np.zeros_like(pixels),
         halo=int(model.halo),  # type: ignore[arg-type]
     )
-    return predict_labelled(model, loaders.validation_tiles())
+    return score_labelled(model, loaders.validation_tiles())
+
+
+def find_applicability(
+    data: LabelledScene, part: Part, pixels: np.ndarray, *, seed: int
+) -> Applicability:
+    """Describe the spectra of some pixels, so that those unlike them can be told.
+
+    Args:
+        data: The scene.
+        part: The classes.
+        pixels: What a model has learnt from, bool (y, x).
+        seed: Seed of the folds and of the clustering.
+    """
+    labels = data.indices(part.scheme)
+    chosen = _some(pixels & (labels > 0), labels, seed)
+    spectra = read_spectra(data.cube, chosen, data.bands)
+    classes = labels[chosen].astype(int) - 1
+    folds = _tuning_folds(data, chosen, seed)
+    return fit_applicability(spectra, classes, folds=folds, seed=seed)
 
 
 def training_settings(

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from hsi_pipeline.accuracy import Accuracy, compare
+from hsi_pipeline.calibration import Calibration, calibrate
 from hsi_pipeline.classes import ClassScheme
-from hsi_pipeline.commands.fitting import EPOCH_CHOSEN_BY, Fitted, fit, predict
+from hsi_pipeline.commands.fitting import EPOCH_CHOSEN_BY, Fitted, fit, predict, score
 from hsi_pipeline.commands.labelled import LabelledScene, Part, accuracy_at
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.estimators import BASELINES
 from hsi_pipeline.training import TrainingSettings, epoch_score
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judgement:
+    """What the validation pixels say of a model."""
+
+    accuracy: Accuracy
+    """Its accuracy."""
+    calibration: Calibration
+    """How far its probabilities are to be trusted, and how they are mended."""
+    told: dict[str, Any]
+    """What the card tells of the training."""
 
 
 def judge(
@@ -24,26 +38,76 @@ def judge(
     terminal: Terminal,
     *,
     baselines: bool,
-) -> tuple[Accuracy, dict[str, Any]]:
-    """Score a model on the validation pixels, beside the baselines if it is a network.
-
-    Returns:
-        Its accuracy, and what the card tells of the training.
-    """
+) -> Judgement:
+    """Score a model on the validation pixels, beside the baselines if it is a network."""
     known = part.validation & (data.indices(part.scheme) > 0)
-    predicted = predict(data, fitted.model, known)
+    scored, scores = score(data, fitted.model, known)
+    predicted = np.zeros(known.shape, np.uint8)
+    predicted[scored] = scores.argmax(1) + 1
     accuracy = accuracy_at(data, part.scheme, predicted, known)
-    if not fitted.history:
-        return accuracy, {}
-    told: dict[str, Any] = {
+    reference = data.indices(part.scheme)[scored].astype(int) - 1
+    calibration = calibrate(scores, reference, data.units[scored], seed=seed)
+    _report_calibration(calibration, terminal)
+    told: dict[str, Any] = {"own_score": epoch_score(accuracy)}
+    if fitted.history:
+        told |= _of_network(fitted, terminal)
+        if baselines:
+            told["baselines"] = _compare(
+                data, part, predicted, known, name=name, seed=seed, terminal=terminal
+            )
+    return Judgement(accuracy=accuracy, calibration=calibration, told=told)
+
+
+def _report_calibration(calibration: Calibration, terminal: Terminal) -> None:
+    """Say what the temperature does."""
+    before, after = (
+        part.expected_calibration_error for part in (calibration.before, calibration.after)
+    )
+    held = "on polygons held out" if calibration.cross_validated else "on the same polygons"
+    if calibration.temperature == 1.0:
+        terminal.say(
+            f"probabilities stay as they are: expected calibration error {before:.3f}, "
+            f"a temperature does not help {held}"
+        )
+        return
+    terminal.say(
+        f"probabilities calibrated by the temperature {calibration.temperature:.2f}: expected "
+        f"calibration error {before:.3f} before, {after:.3f} after, {held}"
+    )
+
+
+def _of_network(fitted: Fitted, terminal: Terminal) -> dict[str, Any]:
+    """Return what the card tells of the epochs."""
+    terminal.say(f"best epoch {fitted.best_epoch} of {len(fitted.history)}")
+    return {
         "epochs": len(fitted.history),
         "best_epoch": fitted.best_epoch,
         "epoch_chosen_by": EPOCH_CHOSEN_BY,
+        "history": [
+            {
+                "epoch": result.epoch,
+                "loss": result.loss,
+                "overall_accuracy": result.accuracy.overall,
+                "mean_f1": result.accuracy.mean_f1,
+                "kept": result.epoch == fitted.best_epoch,
+            }
+            for result in fitted.history
+        ],
     }
-    terminal.say(f"best epoch {fitted.best_epoch} of {len(fitted.history)}")
-    if not baselines:
-        return accuracy, told
-    own = epoch_score(accuracy)
+
+
+def _compare(
+    data: LabelledScene,
+    part: Part,
+    predicted: np.ndarray,
+    known: np.ndarray,
+    *,
+    name: str,
+    seed: int,
+    terminal: Terminal,
+) -> dict[str, float]:
+    """Return the scores of the baselines, and warn where one is better than the network."""
+    own = epoch_score(accuracy_at(data, part.scheme, predicted, known))
     others = {
         key: predict(data, baseline.model, known)
         for key, baseline in fit_baselines(data, part, seed=seed).items()
@@ -62,7 +126,7 @@ def judge(
             f"(the difference's standard error is {spread:.3f}); "
             f"--model {best} may give the better map, 'hsi-pipeline crossval' tells"
         )
-    return accuracy, told | {"baselines": found}
+    return found
 
 
 def fit_baselines(data: LabelledScene, part: Part, *, seed: int) -> dict[str, Fitted]:

@@ -11,6 +11,7 @@ from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.publish import open_class_map
 from hsi_pipeline.publish.stac import write_stac_item
+from hsi_pipeline.publish.zarr import NUMBERS
 
 
 def stac(
@@ -65,7 +66,7 @@ def _assets(class_map: Path, products: list[Path]) -> dict[str, Path]:
     """
     assets = {"class": class_map}
     if class_map.suffix.lower() != ".zarr":
-        for name in ("confidence", "probability"):
+        for name in (*NUMBERS, "probability"):
             sibling = class_map.with_name(f"{class_map.stem}_{name}{class_map.suffix}")
             if sibling.exists():
                 assets[name] = sibling

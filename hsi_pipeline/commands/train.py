@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,13 @@ import numpy as np
 from hsi_pipeline import __version__
 from hsi_pipeline.checkpoint import save_checkpoint
 from hsi_pipeline.classes import UNLABELLED, ClassScheme
-from hsi_pipeline.commands.fitting import fit, reach_of, refit, training_settings
+from hsi_pipeline.commands.fitting import (
+    find_applicability,
+    fit,
+    reach_of,
+    refit,
+    training_settings,
+)
 from hsi_pipeline.commands.judging import judge
 from hsi_pipeline.commands.labelled import Part, labelled_scene, learnable
 from hsi_pipeline.commands.messages import (
@@ -30,7 +38,7 @@ from hsi_pipeline.commands.several import (
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.estimators import is_estimator
-from hsi_pipeline.ground_truth import GroundTruth, check_trainable, read_labels
+from hsi_pipeline.ground_truth import GroundTruth, check_trainable, labels_sha256, read_labels
 from hsi_pipeline.model_card import ModelCard
 from hsi_pipeline.models import DEFAULT_MODEL
 from hsi_pipeline.publish import check_target
@@ -166,10 +174,12 @@ def train(
         f"training {model} on {len(data.bands)} bands, {len(scheme)} classes, {chosen_device}"
     )
     fitted = fit(data, part, model, settings=settings or {}, how=how, terminal=terminal)
-    accuracy, compared = judge(data, part, fitted, model, seed, terminal, baselines=baselines)
+    judged = judge(data, part, fitted, model, seed, terminal, baselines=baselines)
+    learnt_from = split.train
     if truth.splits is None:  # what a column holds out is never learnt from
-        everything = data.labels != UNLABELLED
-        fitted = refit(data, part, model, fitted, everything, how=how, terminal=terminal)
+        learnt_from = data.labels != UNLABELLED
+        fitted = refit(data, part, model, fitted, learnt_from, how=how, terminal=terminal)
+    area = find_applicability(data, part, learnt_from, seed=seed)
     found = data.source.wavelengths
     card = ModelCard(
         architecture=model,
@@ -182,8 +192,11 @@ def train(
         scenes=tuple(str(one.source.attrs["scene_id"]) for one in scenes),
         seed=seed,
         version=__version__,
+        temperature=judged.calibration.temperature,
+        calibration=judged.calibration.to_dict(),
         training={
-            **compared,
+            **judged.told,
+            "labels": [_labels_entry(one) for one in scenes],
             "split": "column" if truth.splits is not None else "spatial",
             "guard_px": split.guard_px,
             "train_pixels": int(split.train.sum()),
@@ -194,14 +207,28 @@ def train(
             "mask": mask,
             "band_dropout": band_dropout,
         },
-        scores={f"validation_{k}": v for k, v in accuracy.scores().items()},
+        scores={f"validation_{k}": v for k, v in judged.accuracy.scores().items()},
     )
-    save_checkpoint(out, fitted.model, card)
+    save_checkpoint(out, fitted.model, card, area)
     terminal.say(
-        f"validation overall accuracy {accuracy.overall:.3f}, mean IoU {accuracy.mean_iou:.3f}; "
+        f"validation overall accuracy {judged.accuracy.overall:.3f}, "
+        f"mean IoU {judged.accuracy.mean_iou:.3f}; "
         f"model in {out}"
     )
     return card
+
+
+def _labels_entry(one: SceneWithLabels) -> dict[str, str]:
+    """Return by what labels are known again, when a map is assessed by them."""
+    path = Path(one.labels)
+    entry = {
+        "name": path.name,
+        "pixels_sha256": labels_sha256(one.truth.labels, one.source.grid),
+    }
+    if path.is_file():
+        with path.open("rb") as opened:
+            entry["sha256"] = hashlib.file_digest(opened, "sha256").hexdigest()
+    return entry
 
 
 def _split(truth: GroundTruth, labels: np.ndarray, guard: int, share: float, seed: int) -> Split:

@@ -24,6 +24,7 @@ from hsi_pipeline.ground_truth.truth import (
     align_labels,
     check_trainable,
     join_schemes,
+    labels_sha256,
 )
 from hsi_pipeline.ground_truth.vectors import read_vector, vector_layers
 
@@ -37,6 +38,7 @@ __all__ = [
     "align_labels",
     "check_trainable",
     "join_schemes",
+    "labels_sha256",
     "read_labels",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -72,6 +73,27 @@ class GroundTruth:
     """(y, x) uint8: 0 none, 1 train, 2 validation, 3 test; None if the file does not say."""
     report: LabelReport
     """Counts."""
+
+
+def labels_sha256(labels: np.ndarray, grid: GeoBox) -> str:
+    """Return a name for labels: which pixels of a grid are labelled, and of which class.
+
+    The same polygons in another file format have the same one; so they have by code alone, which
+    is why labels of other codes have another.
+
+    Args:
+        labels: Class codes (y, x) uint8, 0 unlabelled.
+        grid: Their grid.
+
+    Returns:
+        SHA-256 as hexadecimal digits.
+    """
+    places = np.flatnonzero(labels)
+    # without the CRS, of which the same one has many texts
+    found = hashlib.sha256(f"{labels.shape} {tuple(grid.affine)[:6]}".encode())
+    found.update(places.astype("<i8").tobytes())
+    found.update(labels.ravel()[places].astype(np.uint8).tobytes())
+    return found.hexdigest()
 
 
 def check_trainable(truth: GroundTruth) -> None:

@@ -23,7 +23,7 @@ from hsi_pipeline.publish.layer import Layer as Layer
 from hsi_pipeline.publish.parquet import write_parquet
 from hsi_pipeline.publish.unfinished import working_on
 from hsi_pipeline.publish.vector import write_vector
-from hsi_pipeline.publish.zarr import open_store
+from hsi_pipeline.publish.zarr import NUMBERS, open_store
 
 MAP_WRITERS: dict[str, Callable[[Path, Path], None] | None] = {
     ".zarr": None,
@@ -45,7 +45,11 @@ SUFFIXES = (*MAP_WRITERS, *POLYGON_WRITERS)
 
 # Files that belong to a target and are replaced or removed with it.
 _SIBLINGS = {
-    ".tif": ("{stem}_confidence{suffix}", "{stem}_probability{suffix}", "{name}.aux.xml"),
+    ".tif": (
+        *(f"{{stem}}_{name}{{suffix}}" for name in (*NUMBERS, "probability")),
+        *(f"{{stem}}_{name}.qml" for name in NUMBERS),
+        "{name}.aux.xml",
+    ),
     # with the indexes that other programs make: an old one would hide what is new
     ".shp": tuple(
         f"{{stem}}.{end}"

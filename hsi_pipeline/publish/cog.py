@@ -32,8 +32,8 @@ from hsi_pipeline.classes import (
 from hsi_pipeline.cube import grid_of, pixel_grid
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.publish.foreign import check_codes, find_scheme
-from hsi_pipeline.publish.style import raster_qml, raster_sld
-from hsi_pipeline.publish.zarr import PROBABILITY_STEPS, open_store
+from hsi_pipeline.publish.style import number_qml, raster_qml, raster_sld
+from hsi_pipeline.publish.zarr import NUMBERS, PROBABILITY_STEPS, open_store
 
 _TILE = 512
 _CHUNK = 2048
@@ -54,15 +54,15 @@ def write_cog(store: Path, path: Path) -> None:
 
     Args:
         store: Class map as `publish.zarr` stores it.
-        path: The class map's file. Beside it, with its stem as NAME: `NAME_confidence.tif`,
-            `NAME_probability.tif` (254 = 1.0), `NAME.tif.aux.xml` (category names), `NAME.qml`,
-            `NAME.sld`.
+        path: The class map's file. Beside it, with its stem as NAME: `NAME_confidence.tif`
+            and the like, each with its `.qml`, `NAME_probability.tif` (254 = 1.0),
+            `NAME.tif.aux.xml` (category names), `NAME.qml`, `NAME.sld`.
     """
     stored = open_store(store, raw=True)
     grid = grid_of(stored)
     scheme = scheme_from_attrs(stored["class"].attrs)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, _pixel_grids_allowed():
-        for name in ("confidence", "probability", "class"):
+        for name in (*NUMBERS, "probability", "class"):
             if name not in stored:
                 continue
             plain = Path(folder) / f"{name}.tif"
@@ -70,11 +70,13 @@ def write_cog(store: Path, path: Path) -> None:
             target = path if name == "class" else _beside(path, name)
             # the most frequent class of 2 x 2 pixels, the mean of numbers
             resampling = "MODE" if name == "class" else "AVERAGE"
-            predictor = "YES" if name == "confidence" else "NO"
+            predictor = "YES" if name in NUMBERS else "NO"
             rasterio.shutil.copy(
                 plain, target, overview_resampling=resampling, predictor=predictor, **_COG
             )
             plain.unlink()
+            if name in NUMBERS:
+                target.with_suffix(".qml").write_text(number_qml(name), encoding="utf-8")
     path.with_name(f"{path.name}.aux.xml").write_text(_category_names(scheme), encoding="utf-8")
     path.with_suffix(".qml").write_text(raster_qml(scheme), encoding="utf-8")
     path.with_suffix(".sld").write_text(raster_sld(scheme, path.stem), encoding="utf-8")
@@ -107,14 +109,14 @@ def open_raster(path: Path, say: Callable[[str], None]) -> xr.Dataset:
     attrs: dict[str, Any] = {**scheme_to_attrs(scheme)}
     variables: dict[str, tuple] = {"class": (("y", "x"), codes.astype(np.uint8), attrs)}
     coords: dict[str, Any] = dict(xr_coords(grid, dims=("y", "x")))
-    for name in ("confidence", "probability"):
+    for name in (*NUMBERS, "probability"):
         file = _beside(path, name)
         if not file.exists():
             continue
         numbers, other, details = _open_bands(file)
         if other != grid:
             raise InputError(f"{file} lies on another grid than {path.name}; remove or rename it")
-        if name == "confidence":
+        if name in NUMBERS:
             variables[name] = (("y", "x"), numbers[0].astype(np.float32), {})
             continue
         steps = da.where(numbers == details["nodata"], np.float32(np.nan), numbers)
@@ -136,7 +138,7 @@ def _write_plain(
     variable: xr.DataArray, path: Path, grid: GeoBox, scheme: ClassScheme, attrs: dict
 ) -> None:
     """Write a stored variable to a tiled GeoTIFF, a row of tiles at a time."""
-    nodata = {"class": UNLABELLED, "confidence": np.nan, "probability": 255}[str(variable.name)]
+    nodata = {"class": UNLABELLED, "probability": 255}.get(str(variable.name), np.nan)
     rows, columns = grid.shape
     bands = variable.sizes.get("category", 1)
     with rasterio.open(

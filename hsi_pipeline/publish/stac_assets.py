@@ -17,7 +17,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from hsi_pipeline.classes import UNLABELLED, ClassScheme
 from hsi_pipeline.publish.stac_place import pixels
-from hsi_pipeline.publish.zarr import PROBABILITY_STEPS
+from hsi_pipeline.publish.zarr import NUMBERS, PROBABILITY_STEPS
 
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 SAFETENSORS = "application/octet-stream; application=safetensors"
@@ -56,7 +56,8 @@ def describe_asset(
     """Return the asset of a product.
 
     Args:
-        name: Name of the asset; `class`, `confidence` and `probability` are rasters of the grid.
+        name: Name of the asset; `class`, `probability` and the names of `map_layers` are
+            rasters of the grid.
         product: The file.
         folder: Where the item will be.
         scheme: Classes of the map.
@@ -86,8 +87,8 @@ def _bands(name: str, scheme: ClassScheme, product: Path) -> list[dict[str, Any]
         classes = [_NODATA_CLASS | {"value": nodata}, *describe_classes(scheme, scheme.codes)]
         return [{"name": "class", "data_type": data_type, "nodata": nodata,
                  "classification:classes": classes}]  # fmt: skip
-    if name == "confidence":
-        return [{"name": "confidence", "data_type": "float32", "nodata": "nan"}]
+    if name in NUMBERS:
+        return [{"name": name, "data_type": "float32", "nodata": "nan"}]
     if name == "probability":
         stored = {"data_type": "uint8", "nodata": 255, "scale": 1 / PROBABILITY_STEPS}
         return [{"name": category, **stored} for category in scheme.names]

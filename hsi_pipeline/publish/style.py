@@ -6,10 +6,13 @@ does not read at all (its issue 36347).
 
 from __future__ import annotations
 
+import math
 from xml.etree import ElementTree as ET
 
 from hsi_pipeline.classes import Category, ClassScheme
+from hsi_pipeline.map_layers import NUMBER_LAYERS
 
+_DOUBT = ("#f7f7f7", "#fddbc7", "#f4a582", "#d6604d", "#67001f")  # ColorBrewer's RdGy, one half
 _HEAD = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _SLD_HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _OUTLINE = {"outline_color": "35,35,35,255", "outline_width": "0.1", "outline_width_unit": "MM"}
@@ -31,6 +34,38 @@ def raster_qml(scheme: ClassScheme) -> str:
             palette, "paletteEntry", value=str(category.code), color=category.color,
             label=category.name, alpha="255",
         )  # fmt: skip
+    ET.SubElement(root, "blendMode").text = "0"
+    return _text(root)
+
+
+def number_qml(name: str) -> str:
+    """Return the style of a layer of numbers: pale where all is well, dark red where not.
+
+    Args:
+        name: One of `map_layers.NUMBER_LAYERS`.
+    """
+    good, bad = next(layer.doubt_at for layer in NUMBER_LAYERS if layer.name == name)
+    low, high = min(good, bad), max(good, bad)
+    root = _root()
+    pipe = ET.SubElement(root, "pipe")
+    renderer = ET.SubElement(
+        pipe, "rasterrenderer", type="singlebandpseudocolor", band="1", opacity="1",
+        alphaBand="-1", classificationMin=str(low), classificationMax=str(high),
+    )  # fmt: skip
+    shader = ET.SubElement(ET.SubElement(renderer, "rastershader"), "colorrampshader")
+    # of dissimilarity what is above 1 stands out; all else fades from value to value
+    kind = "DISCRETE" if name == "dissimilarity" else "INTERPOLATED"
+    shader.attrib |= {"colorRampType": kind, "classificationMode": "1", "clip": "0"}
+    colors = _DOUBT if good < bad else _DOUBT[::-1]
+    steps = [low + (high - low) * i / (len(colors) - 1) for i in range(len(colors))]
+    if kind == "DISCRETE":  # a colour goes up to its value
+        steps = [high * (i + 1) / (len(colors) - 1) for i in range(len(colors) - 1)] + [math.inf]
+    for i, (value, color) in enumerate(zip(steps, colors, strict=True)):
+        label = f"{value:.2f}"
+        if kind == "DISCRETE":
+            label = "above 1: not applicable" if i == len(colors) - 1 else f"up to {value:.2f}"
+        text = "inf" if value == math.inf else str(value)
+        ET.SubElement(shader, "item", value=text, label=label, color=color, alpha="255")
     ET.SubElement(root, "blendMode").text = "0"
     return _text(root)
 

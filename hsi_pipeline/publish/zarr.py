@@ -19,10 +19,14 @@ from zarr.storage import LocalStore
 from hsi_pipeline.classes import scheme_to_attrs
 from hsi_pipeline.cube import grid_of
 from hsi_pipeline.errors import InputError
+from hsi_pipeline.map_layers import NUMBER_LAYERS
 from hsi_pipeline.publish.foreign import check_codes, find_codes, find_scheme
 
 PROBABILITY_STEPS = 254
 """Probabilities are stored as whole numbers from 0 to this; 255 is unclassified."""
+
+NUMBERS = tuple(layer.name for layer in NUMBER_LAYERS)
+"""Names of the layers that are float32, NaN where there is no class."""
 
 _FILL = 255
 
@@ -121,7 +125,7 @@ def _number_format(name: str) -> dict[str, Any]:
 
     `class` has no fill value, though 0 means unclassified: xarray would turn it to floats.
     """
-    if name == "confidence":
+    if name in NUMBERS:
         return {"dtype": "float32", "_FillValue": np.float32(np.nan)}
     if name == "probability":
         return {"dtype": "uint8", "scale_factor": 1 / PROBABILITY_STEPS, "_FillValue": _FILL}
