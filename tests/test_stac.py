@@ -291,7 +291,8 @@ def test_the_model_has_its_hash_version_and_wavelengths_in_micrometres(tmp_path)
     said = item["properties"]
     assert (said["mlm:name"], said["mlm:architecture"]) == ("model", "spectral")
     assert said["mlm:framework"] == "PyTorch"
-    assert said["mlm:hyperparameters"] == {"width": 64, "seed": 4, "halo": 1, "tolerance_nm": 2.0}
+    settings = {"width": 64, "seed": 4, "halo": 1, "tolerance_nm": 2.0, "temperature": 1.0}
+    assert said["mlm:hyperparameters"] == settings
     (read,), (written,) = said["mlm:input"], said["mlm:output"]
     assert read["bands"] == ["band_1", "band_2", "band_3"]
     assert read["input"]["shape"] == [-1, 3, -1, -1]

@@ -29,6 +29,7 @@ from hsi_pipeline.errors import InputError
 from hsi_pipeline.estimators import is_estimator
 from hsi_pipeline.model_card import ModelCard
 from hsi_pipeline.publish import check_target, staged
+from hsi_pipeline.publish.record import ACCURACY
 from hsi_pipeline.publish.stac_assets import describe_asset, href_from, identifier
 from hsi_pipeline.publish.stac_model import model_asset, model_properties
 from hsi_pipeline.publish.stac_place import footprint, projection
@@ -65,6 +66,9 @@ def write_stac_item(
     Where the map's `acquired` is missing or no date, the item says so in the only way that STAC
     allows: `datetime` null, and an interval from 1970 to now. A date without a time of day becomes
     the start of that day, with the day as interval. Times without a zone are taken as UTC.
+
+    What an assessment has recorded with the map becomes the property `hsi:accuracy`; no extension
+    of STAC has fields for it.
 
     A grid without CRS, or whose CRS does not lead to WGS 84, has no footprint: geometry null.
 
@@ -160,6 +164,7 @@ def _item(stem: str, attrs: Mapping[str, Any], grid: GeoBox) -> dict[str, Any]:
             "created": _text(created),
             **projection(grid),
             **_processing(attrs),
+            **({"hsi:accuracy": attrs[ACCURACY]} if isinstance(attrs.get(ACCURACY), dict) else {}),
         },
         "links": [],
         "assets": {},

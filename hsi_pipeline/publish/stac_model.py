@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ def model_properties(model_file: Path, card: ModelCard) -> dict[str, Any]:
         "mlm:framework": "scikit-learn" if is_estimator(card.architecture) else "PyTorch",
         "mlm:tasks": tasks,
         "mlm:hyperparameters": {
-            **card.settings, "seed": card.seed, "halo": card.halo, "tolerance_nm": card.tolerance_nm
+            **card.settings, "seed": card.seed, "halo": card.halo,
+            "tolerance_nm": card.tolerance_nm, "temperature": card.temperature,
         },
         "mlm:input": [
             {
@@ -81,4 +83,6 @@ def model_asset(model_file: Path, folder: Path, card: ModelCard, sha256: str) ->
         "file:checksum": f"1220{sha256}",  # multihash: SHA-256, 32 bytes
         "processing:software": {"hsi_pipeline": card.version},
         "processing:lineage": f"trained on {', '.join(card.scenes)} with seed {card.seed}",
+        "hsi:scores": {name: value for name, value in card.scores.items() if isfinite(value)}
+        | {k: card.calibration[k] for k in ("ece_before", "ece_after") if k in card.calibration},
     }
