@@ -83,7 +83,7 @@ def write_vector(batches: Iterable[gpd.GeoDataFrame], path: Path, layer: Layer) 
                 f"{path.name} could not be written, nothing was kept: {error}"
             ) from error
     if suffix == ".gpkg":
-        _add_style(path, layer)
+        add_style(path, layer.name, layer.qml, layer.sld, "land-cover classes")
     layer.write_styles(path)
 
 
@@ -168,18 +168,26 @@ def _in_wgs84(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     return frame.to_crs("EPSG:4326")
 
 
-def _add_style(path: Path, layer: Layer) -> None:
-    """Add QGIS's style table to a GeoPackage, with one style that opens by default."""
+def add_style(path: Path, name: str, qml: str, sld: str, description: str) -> None:
+    """Add QGIS's style table to a GeoPackage, with one style that opens by default.
+
+    Args:
+        path: The GeoPackage.
+        name: Name of the layer that the style is for.
+        qml: The style for QGIS.
+        sld: The same as SLD; may be empty.
+        description: What it shows.
+    """
     with closing(sqlite3.connect(path)) as database, database:
         (column,) = database.execute(
-            "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?", (layer.name,)
+            "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?", (name,)
         ).fetchone()
         database.execute(_LAYER_STYLES)
         database.execute(
             "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name,"
             " f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, owner)"
-            " VALUES ('', '', ?, ?, ?, ?, ?, 1, 'land-cover classes', '')",
-            (layer.name, column, layer.name[:30], layer.qml, layer.sld),
+            " VALUES ('', '', ?, ?, ?, ?, ?, 1, ?, '')",
+            (name, column, name[:30], qml, sld, description),
         )
         database.execute(
             "INSERT INTO gpkg_contents (table_name, data_type, identifier, description,"
