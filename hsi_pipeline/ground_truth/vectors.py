@@ -67,15 +67,15 @@ def read_vector(
     Raises:
         InputError: As `read_labels`.
     """
-    layer = _choose_layer(path, layers, layer, label_column)
+    layer = choose_layer(path, layers, layer, label_column)
     if pyogrio.read_info(path, layer=layer, force_feature_count=True)["features"] == 0:
         raise InputError(f"{path}: layer {layer!r} is empty, it has no features")
-    columns = _columns(path, layer)
+    columns = columns_of(path, layer)
     label_column = label_column or obvious_column(path, columns)
     wanted = [c for c in (label_column, name_column, split_column) if c is not None]
     for column in wanted:
         check_column(path, column, columns)
-    features = _read_features(path, layer, list(dict.fromkeys(wanted)), where)
+    features = read_features(path, layer, list(dict.fromkeys(wanted)), where)
 
     codes, names = codes_of_column(path, features[label_column], table)
     if not codes.any():
@@ -88,9 +88,7 @@ def read_vector(
     return _burn(path, geometry, codes, parts, scheme, grid, fates)
 
 
-def _read_features(
-    path: str, layer: str, columns: list[str], where: str | None
-) -> gpd.GeoDataFrame:
+def read_features(path: str, layer: str, columns: list[str], where: str | None) -> gpd.GeoDataFrame:
     """Read some columns of the features for which a condition holds.
 
     Raises:
@@ -107,7 +105,7 @@ def _read_features(
     return features
 
 
-def _choose_layer(
+def choose_layer(
     path: str, layers: Mapping[str, str | None], layer: str | None, label_column: str | None
 ) -> str:
     """Return the layer to read: the one named, the only one, or the only one with labels."""
@@ -120,7 +118,9 @@ def _choose_layer(
         found = [name for name, kind in layers.items() if kind is not None] or list(layers)
     if len(found) > 1:
         accepted = OBVIOUS_COLUMNS if label_column is None else (label_column.lower(),)
-        found = [name for name in found if any(c.lower() in accepted for c in _columns(path, name))]
+        found = [
+            name for name in found if any(c.lower() in accepted for c in columns_of(path, name))
+        ]
     if len(found) != 1:
         raise InputError(f"{path}: there are several layers ({listed}); choose one with --layer")
     if layers[found[0]] is None:
@@ -130,7 +130,7 @@ def _choose_layer(
     return found[0]
 
 
-def _columns(path: str, layer: str) -> list[str]:
+def columns_of(path: str, layer: str) -> list[str]:
     """Return the columns of a layer."""
     return [str(name) for name in pyogrio.read_info(path, layer=layer)["fields"]]
 
@@ -152,7 +152,7 @@ def _geometry_on_scene(
         )
     empty = (geometry.isna() | geometry.is_empty).to_numpy()
     places = np.flatnonzero(labelled & ~empty)
-    shapes = _to_grid_crs(path, geometry, grid).to_numpy()[places]
+    shapes = to_grid_crs(path, geometry, grid).to_numpy()[places]
 
     scene = grid.extent.geom  # a polygon, as grids may be rotated
     left, bottom, right, top = scene.bounds
@@ -179,7 +179,7 @@ def _geometry_on_scene(
     return dict(zip(places[on_scene].tolist(), shapes[on_scene], strict=True)), fates
 
 
-def _to_grid_crs(path: str, geometry: gpd.GeoSeries, grid: GeoBox) -> gpd.GeoSeries:
+def to_grid_crs(path: str, geometry: gpd.GeoSeries, grid: GeoBox) -> gpd.GeoSeries:
     """Reproject geometries to the grid's CRS; both may be without."""
     # GeoPackage stores "no CRS" as an engineering CRS named "Undefined Cartesian SRS".
     crs: pyproj.CRS | None = geometry.crs
