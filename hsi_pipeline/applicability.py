@@ -36,8 +36,9 @@ def fit_applicability(
     Args:
         spectra: Reflectance (pixel, band) of the training pixels.
         labels: Class indices (pixel,).
-        folds: Rows to describe and rows to hold out, spatially apart, since neighbours are alike;
-            none: the distances of all rows to the centres that they themselves make.
+        folds: Rows to describe and rows to hold out, spatially apart, since neighbours are alike.
+            Without any, thirds of the rows at random. Rows whose class is not among those that are
+            described tell nothing: they are a new material.
         seed: Seed of the clustering.
     """
     x = torch.from_numpy(np.asarray(spectra, np.float64))
@@ -46,10 +47,13 @@ def fit_applicability(
     basis = half_whitening((x - mean) / std, min(_COMPONENTS, x.shape[1]))
     points = (x - mean) / std @ basis.T
     centers = _centers(points, labels, seed)
-    held = [
-        nearest_distance(points[out], _centers(points[of], labels[of], seed)) for of, out in folds
-    ]
-    distances = torch.cat(held) if held else nearest_distance(points, centers)
+    held = []
+    for of, out in folds or _thirds(len(points), seed):
+        out = out[np.isin(labels[out], labels[of])]
+        held.append(nearest_distance(points[out], _centers(points[of], labels[of], seed)))
+    distances = torch.cat(held)
+    if not len(distances):
+        distances = nearest_distance(points, centers)
     area = Applicability(x.shape[1], len(basis), len(centers))
     area.band_mean.copy_(mean)
     area.band_std.copy_(std)
@@ -58,6 +62,12 @@ def fit_applicability(
     # spectra that are all the same have no distances: then whatever differs is outside
     area.threshold.fill_(max(float(np.quantile(distances, _WITHIN)), 1e-6))
     return area.eval()
+
+
+def _thirds(rows: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return rows to describe and rows to hold out, at random."""
+    third = np.random.default_rng(seed).permutation(rows) % 3
+    return [(np.flatnonzero(third != k), np.flatnonzero(third == k)) for k in range(min(3, rows))]
 
 
 def _centers(points: Tensor, labels: np.ndarray, seed: int) -> Tensor:

@@ -100,6 +100,11 @@ def classify_cube(
     side = math.ceil((chunk or CHUNK) / tile) * tile
     operator = operator_of(bands)
     read = operator.bands
+    if "dissimilarity" in layers and operator.absent:
+        raise InputError(
+            f"the layer 'dissimilarity' compares all bands of the model, and the scene lacks "
+            f"{len(operator.absent)} of them; leave it out, or use --fill-missing interpolate"
+        )
     if operator.absent and not hasattr(model, "band_mean"):
         raise InputError(
             "this model does not keep the mean of its training pixels, so that missing bands "

@@ -12,7 +12,8 @@ from hsi_pipeline.classes import Category, ClassScheme
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.wavelengths import Wavelengths
 
-CARD_VERSION = 1
+CARD_VERSION = 2
+_READABLE = (1, 2)  # 2 has temperature and calibration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +76,9 @@ class ModelCard:
         try:
             values = json.loads(text)
             version = values.pop("card_version")
-            if version != CARD_VERSION:
+            if version not in _READABLE:
                 raise InputError(
-                    f"the model card has version {version}, this program reads {CARD_VERSION}; "
+                    f"the model card has version {version}, this program reads {_READABLE[-1]}; "
                     "update hsi_pipeline or train the model again"
                 )
             bands = values.pop("wavelengths")

@@ -68,6 +68,27 @@ def test_the_threshold_is_what_one_in_twenty_exceeds_when_held_out():
     assert part.centers.shape == (40, BANDS)
 
 
+def test_a_class_that_a_fold_lacks_does_not_raise_the_threshold():
+    spectra, labels = spectra_of(0.1, 0.3, 0.5)
+    known, rare = labels < 2, np.flatnonzero(labels == 2)
+    rows = np.random.default_rng(0).permutation(np.flatnonzero(known))
+    half = len(rows) // 2
+    without = [(rows[:half], rows[half:]), (rows[half:], rows[:half])]
+    # all of the third class on one side, as a class of a single polygon is
+    with_rare = [(of, np.concatenate([out, rare])) for of, out in without]
+    expected = fit_applicability(spectra, labels, folds=without).threshold
+    found = fit_applicability(spectra, labels, folds=with_rare).threshold
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_without_folds_thirds_of_the_rows_are_held_out():
+    spectra, labels = spectra_of(0.1, 0.3, 0.5, count=30)
+    area = fit_applicability(spectra, labels)
+    new, _ = spectra_of(0.1, 0.3, 0.5, count=200, seed=5)
+    # distances of the rows to their own centres would flag half of these
+    assert (dissimilarity(area, new) > 1).mean() < 0.2
+
+
 def test_a_rare_class_has_centers_of_its_own():
     spectra, labels = spectra_of(0.1, 0.3)
     rare = spectra_of(0.7, count=3)[0]

@@ -48,23 +48,49 @@ def test_reliability_by_hand():
     assert listed[5] == {"count": 2, "confidence": pytest.approx(0.575), "accuracy": 0.5}
 
 
-def test_an_overconfident_model_is_mended_on_polygons_held_out():
-    scores, labels = drawn(3.0)
+def along(units):
+    """Places of pixels whose polygons lie one after another."""
+    return np.column_stack([units, np.zeros_like(units)])
+
+
+@pytest.mark.parametrize("temperature", [0.4, 3.0])
+def test_a_model_that_is_wrong_about_itself_is_mended_on_parts_held_out(temperature):
+    scores, labels = drawn(temperature)
     units = np.repeat(np.arange(1, 201), 100)
-    found = calibrate(scores, labels, units)
+    found = calibrate(scores, labels, units, along(units))
     assert found.cross_validated
-    assert found.temperature == pytest.approx(3.0, rel=0.05)
+    assert found.temperature == pytest.approx(temperature, rel=0.1)
     assert found.after.expected_calibration_error < 0.02
     assert found.before.expected_calibration_error > 0.1
     assert found.nll_after < found.nll_before
     assert found.to_dict()["pixels"] == len(labels)
 
 
-def test_what_does_not_help_polygons_held_out_is_left_alone():
+def test_a_part_that_disagrees_keeps_a_model_as_sure_as_it_is():
+    scores, labels = drawn(3.0)
+    units = np.repeat(np.arange(1, 201), 100)
+    one = units <= 40  # a fifth of the scene, where the scores are right
+    scores[one], labels[one] = drawn(1.0, int(one.sum()), seed=1)
+    assert calibrate(scores, labels, units, along(units)).temperature == pytest.approx(1, abs=0.1)
+    # polygons of it all over the scene leave no part that disagrees
+    shuffled = np.random.default_rng(0).permutation(200)[units - 1] + 1
+    assert calibrate(scores, labels, shuffled, along(shuffled)).temperature > 1.5
+
+
+def test_labels_that_are_all_right_do_not_ask_for_certainty():
+    scores = np.tile([[2.0, 0.0]], (400, 1))
+    units = np.repeat(np.arange(1, 21), 20)
+    found = calibrate(scores, np.zeros(400, int), units, along(units))
+    confidence = softmax([2 / found.temperature, 0])[0]
+    assert confidence == pytest.approx(1 - 1 / 402 / 2, abs=1e-3)
+
+
+def test_what_does_not_help_parts_held_out_is_left_alone():
     # of one polygon all is right, of the other all is wrong: each misleads about the other
     scores = np.tile([[2.0, 0.0]], (40, 1))
     labels = np.repeat([0, 1], 20)
-    found = calibrate(scores, labels, np.repeat([1, 2], 20))
+    units = np.repeat([1, 2], 20)
+    found = calibrate(scores, labels, units, along(units))
     assert found.temperature == 1.0
     assert found.nll_after == found.nll_before
     assert found.after.to_list() == found.before.to_list()
@@ -72,7 +98,7 @@ def test_what_does_not_help_polygons_held_out_is_left_alone():
 
 def test_a_single_polygon_cannot_be_held_out():
     scores, labels = drawn(2.0, 200)
-    found = calibrate(scores, labels, np.ones(200, int))
-    assert not found.cross_validated
+    one = np.ones(200, int)
+    assert not calibrate(scores, labels, one, along(one)).cross_validated
     # pixels without a polygon are one each
-    assert calibrate(scores, labels, np.zeros(200, int)).cross_validated
+    assert calibrate(scores, labels, 0 * one, along(np.arange(200))).cross_validated

@@ -323,7 +323,7 @@ def test_pickled_models_are_refused_and_never_executed(tmp_path):
 @pytest.mark.parametrize(
     ("values", "match"),
     [
-        ({"card_version": 2}, "version 2, this program reads 1"),
+        ({"card_version": 3}, "version 3, this program reads 2"),
         ({"architecture": "resnet"}, "model 'resnet' is not known; use one of"),
         ({"architecture": ["spectral"]}, "cannot be used"),
         ({"architecture": "hyperloopnet"}, "(Missing|Unexpected) key"),

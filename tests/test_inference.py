@@ -248,6 +248,20 @@ def area_of(array):
 
 
 @pytest.mark.parametrize("holes", ["none", "rotated"])
+def test_layers_are_the_same_for_every_chunk_in_half_precision(monkeypatch, holes):
+    monkeypatch.setattr(inference, "TILE", 16)
+    array, model = random_scene(50, 41, holes=holes), network()
+    options = {"layers": ALL_LAYERS, "applicability": area_of(random_scene(20, 20))}
+    first = classify(cube_of(array), model, chunk=16, precision="bfloat16", **options)
+    exact = classify(cube_of(array), model, chunk=16, **options)
+    other = classify(cube_of(array), model, chunk=48, precision="bfloat16", **options)
+    for name in ALL_LAYERS:
+        assert other[name].values.tobytes() == first[name].values.tobytes(), name
+    # which spectra are known does not depend on the network's number type
+    np.testing.assert_array_equal(first["dissimilarity"], exact["dissimilarity"])
+
+
+@pytest.mark.parametrize("holes", ["none", "rotated"])
 def test_layers_are_what_they_say_and_the_same_for_every_chunk(monkeypatch, holes):
     monkeypatch.setattr(inference, "TILE", 16)
     array, model = random_scene(50, 41, holes=holes), network()
@@ -289,6 +303,11 @@ def test_layers_that_cannot_be_made_are_refused():
         classify(cube, model, layers=["doubt"])
     with pytest.raises(InputError, match=r"does not know the area.*train it again"):
         classify(cube, model, layers=["dissimilarity"])
+    absent = resample(NM, Wavelengths(NM.center_nm[:3]), [True] * 3, 5.0, fill="mean")
+    three = cube_of(random_scene(5, 5)[:3], wavelengths=Wavelengths(NM.center_nm[:3]))
+    area = area_of(random_scene(20, 20))
+    with pytest.raises(InputError, match=r"the scene lacks 1 of them; leave it out"):
+        classify(three, model, bands=absent, layers=["dissimilarity"], applicability=area)
 
 
 def test_the_real_network_over_real_tiles():
@@ -327,14 +346,15 @@ def _one_thread():
 def test_workers_in_other_processes_give_the_same_map(precision):
     distributed = pytest.importorskip("distributed")
     array, model = random_scene(40, 30, holes="rotated"), network()
-    expected = classify(cube_of(array), model, chunk=16, precision=precision)
+    options = {"layers": ALL_LAYERS, "applicability": area_of(random_scene(20, 20))}
+    options |= {"chunk": 16, "precision": precision, "temperature": 1.3}
+    expected = classify(cube_of(array), model, **options)
     cluster = distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
     )
     with cluster, distributed.Client(cluster):
         found = classify_cube(
-            cube_of(array), model, SCHEME, bands=tuple(range(BANDS)), chunk=16, probabilities=True,
-            precision=precision,
+            cube_of(array), model, SCHEME, bands=tuple(range(BANDS)), probabilities=True, **options
         ).compute()  # fmt: skip
     assert found.identical(expected)
 

@@ -68,7 +68,7 @@ def test_scores_that_are_not_numbers_survive(card):
 
 def test_a_card_of_another_version_is_refused(card):
     text = json.dumps({**json.loads(card.to_json()), "card_version": CARD_VERSION + 1})
-    with pytest.raises(InputError, match=r"has version 2, this program reads 1; update hsi_pip"):
+    with pytest.raises(InputError, match=r"has version 3, this program reads 2; update hsi_pip"):
         ModelCard.from_json(text)
 
 
@@ -99,3 +99,11 @@ def test_band_counts_that_cannot_be_are_refused(card):
     for bands, match in ((0, "0 bands"), (-1, "-1 bands"), (3, "2 wavelengths for 3 bands")):
         with pytest.raises(InputError, match=match):
             ModelCard.from_json(json.dumps({**content, "bands": bands}))
+
+
+def test_a_card_of_before_calibration_is_read(card):
+    values = json.loads(card.to_json())
+    old = {k: v for k, v in values.items() if k not in ("temperature", "calibration")}
+    read = ModelCard.from_json(json.dumps(old | {"card_version": 1}))
+    assert (read.temperature, read.calibration) == (1.0, {})
+    assert read.classes == card.classes

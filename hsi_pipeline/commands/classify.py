@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import dask
 import numpy as np
 import xarray as xr
 from dask.base import tokenize
@@ -304,9 +305,15 @@ def report_map(terminal: Terminal, path: Path) -> None:
     """Say how the classes share a written map, and what is nodata."""
     class_map = open_class_map(path)
     codes = class_map["class"]
-    counts = np.zeros(256, np.int64)
-    for block in codes.data.blocks.ravel():  # block by block: the map is never whole in memory
-        counts += np.bincount(block.compute().ravel(), minlength=256)
+    layers = [codes.data]
+    if "dissimilarity" in class_map:
+        layers.append(class_map["dissimilarity"].data)
+    counts, outside = np.zeros(256, np.int64), 0
+    # block by block: the map is never whole in memory
+    for parts in zip(*(layer.blocks.ravel() for layer in layers), strict=True):
+        block, *unlike = dask.compute(*parts)
+        counts += np.bincount(block.ravel(), minlength=256)
+        outside += sum(int((part > 1).sum()) for part in unlike)
     total = int(counts.sum())
     names = dict(zip(codes.attrs["flag_values"], codes.attrs["class_names"], strict=True))
     shares = ", ".join(
@@ -314,10 +321,6 @@ def report_map(terminal: Terminal, path: Path) -> None:
     )
     terminal.say(f"map of {total} pixels in {path}: {shares}; nodata {counts[0] / total:.1%}")
     if "dissimilarity" in class_map and counts[0] < total:
-        outside = sum(
-            int((block.compute() > 1).sum())
-            for block in class_map["dissimilarity"].data.blocks.ravel()
-        )
         terminal.say(
             f"  {outside / (total - counts[0]):.1%} of the classified pixels are outside the area "
             "of applicability: their spectra are unlike all that the model was trained on"

@@ -224,7 +224,7 @@ def score(
 
 def find_applicability(
     data: LabelledScene, part: Part, pixels: np.ndarray, *, seed: int
-) -> Applicability:
+) -> tuple[Applicability, dict[str, Any]]:
     """Describe the spectra of some pixels, so that those unlike them can be told.
 
     Args:
@@ -232,13 +232,21 @@ def find_applicability(
         part: The classes.
         pixels: What a model has learnt from, bool (y, x).
         seed: Seed of the folds and of the clustering.
+
+    Returns:
+        The area, and what the card tells of it.
     """
     labels = data.indices(part.scheme)
     chosen = _some(pixels & (labels > 0), labels, seed)
     spectra = read_spectra(data.cube, chosen, data.bands)
     classes = labels[chosen].astype(int) - 1
     folds = _tuning_folds(data, chosen, seed)
-    return fit_applicability(spectra, classes, folds=folds, seed=seed)
+    area = fit_applicability(spectra, classes, folds=folds, seed=seed)
+    return area, {
+        "pixels": len(spectra),
+        "centers": len(area.centers),
+        "threshold_by": "spatial folds" if folds else "pixels at random",
+    }
 
 
 def training_settings(

@@ -46,7 +46,7 @@ def judge(
     predicted[scored] = scores.argmax(1) + 1
     accuracy = accuracy_at(data, part.scheme, predicted, known)
     reference = data.indices(part.scheme)[scored].astype(int) - 1
-    calibration = calibrate(scores, reference, data.units[scored], seed=seed)
+    calibration = calibrate(scores, reference, data.units[scored], np.argwhere(scored))
     _report_calibration(calibration, terminal)
     told: dict[str, Any] = {"own_score": epoch_score(accuracy)}
     if fitted.history:
@@ -63,7 +63,7 @@ def _report_calibration(calibration: Calibration, terminal: Terminal) -> None:
     before, after = (
         part.expected_calibration_error for part in (calibration.before, calibration.after)
     )
-    held = "on polygons held out" if calibration.cross_validated else "on the same polygons"
+    held = "on parts held out" if calibration.cross_validated else "on the same pixels"
     if calibration.temperature == 1.0:
         terminal.say(
             f"probabilities stay as they are: expected calibration error {before:.3f}, "

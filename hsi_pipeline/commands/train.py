@@ -179,7 +179,12 @@ def train(
     if truth.splits is None:  # what a column holds out is never learnt from
         learnt_from = data.labels != UNLABELLED
         fitted = refit(data, part, model, fitted, learnt_from, how=how, terminal=terminal)
-    area = find_applicability(data, part, learnt_from, seed=seed)
+    area, told = find_applicability(data, part, learnt_from, seed=seed)
+    if told["threshold_by"] != "spatial folds":
+        terminal.say(
+            "the labels are too few to hold parts of them out: the layer 'dissimilarity' will flag "
+            "more than it should"
+        )
     found = data.source.wavelengths
     card = ModelCard(
         architecture=model,
@@ -196,7 +201,8 @@ def train(
         calibration=judged.calibration.to_dict(),
         training={
             **judged.told,
-            "labels": [_labels_entry(one) for one in scenes],
+            "labels": [_labels_entry(one, where, layer) for one in scenes],
+            "applicability": told,
             "split": "column" if truth.splits is not None else "spatial",
             "guard_px": split.guard_px,
             "train_pixels": int(split.train.sum()),
@@ -218,13 +224,14 @@ def train(
     return card
 
 
-def _labels_entry(one: SceneWithLabels) -> dict[str, str]:
+def _labels_entry(one: SceneWithLabels, where: str | None, layer: str | None) -> dict[str, str]:
     """Return by what labels are known again, when a map is assessed by them."""
     path = Path(one.labels)
     entry = {
         "name": path.name,
         "pixels_sha256": labels_sha256(one.truth.labels, one.source.grid),
     }
+    entry |= {key: text for key, text in (("where", where), ("layer", layer)) if text}
     if path.is_file():
         with path.open("rb") as opened:
             entry["sha256"] = hashlib.file_digest(opened, "sha256").hexdigest()
