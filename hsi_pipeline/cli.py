@@ -370,6 +370,13 @@ def classify(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write the probability of each class too.")
     ] = False,
+    layers: Annotated[
+        str,
+        typer.Option(
+            help="Where not to trust it, with commas between: entropy, margin, dissimilarity "
+            "(above 1: unlike all that the model was trained on)."
+        ),
+    ] = "",
     device: Device = "auto",
     scheduler: Scheduler = None,
     tolerance_nm: Tolerance = None,
@@ -400,6 +407,7 @@ def classify(
         memory=memory,
         precision=precision,
         probabilities=probabilities,
+        layers=[name.strip() for name in layers.split(",") if name.strip()],
         device=device,
         scheduler=scheduler,
         tolerance_nm=tolerance_nm,
@@ -597,6 +605,232 @@ def change(
         scheduler=scheduler,
         overwrite=overwrite,
         restart=restart,
+        terminal=open_terminal(progress, quiet=quiet),
+    )
+
+
+@app.command()
+def sample(
+    class_map: Annotated[
+        Path, typer.Argument(metavar="MAP", help="Class map: .zarr, or any raster of class codes.")
+    ],
+    out: Annotated[Path, typer.Option(help="Points to fill in, .gpkg.")],
+    design: Annotated[
+        str, typer.Option(help="stratified by the classes of the map, or simple.")
+    ] = "stratified",
+    size: Annotated[
+        int | None, typer.Option(help="Number of points; default what --standard-error needs.")
+    ] = None,
+    standard_error: Annotated[
+        float | None,
+        typer.Option(help="Of overall accuracy, to reach with the accuracies expected; 0.02."),
+    ] = None,
+    expected: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='User\'s accuracy expected of all classes, 0.9, or of one, "water=0.95"; may be '
+            "repeated; default 0.8."
+        ),
+    ] = None,
+    allocation: Annotated[
+        str | None,
+        typer.Option(
+            help="How classes share the points: balanced (by area, rare ones have a minimum; "
+            "default), proportional, equal or optimal."
+        ),
+    ] = None,
+    min_per_class: Annotated[
+        int | None, typer.Option(help="Fewest points of a class if balanced; default 50.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    progress: Progress = "bar",
+) -> None:
+    """Draw random points of a class map, for people to say what is really there."""
+    from hsi_pipeline.commands.sample import sample
+    from hsi_pipeline.commands.terminal import open_terminal
+
+    sample(
+        class_map,
+        out,
+        design=design,
+        size=size,
+        standard_error=standard_error,
+        expected=expected or (),
+        allocation=allocation,
+        min_per_class=min_per_class,
+        seed=seed,
+        overwrite=overwrite,
+        terminal=open_terminal(progress, quiet=quiet),
+    )
+
+
+@app.command()
+def assess(
+    class_map: Annotated[
+        Path, typer.Argument(metavar="MAP", help="Class map: .zarr, or any raster of class codes.")
+    ],
+    reference: Annotated[
+        str, typer.Argument(help="Points (of 'sample', or others), polygons, or a class raster.")
+    ],
+    design: Annotated[
+        str,
+        typer.Option(
+            help="How the reference was drawn: stratified, simple, none (no probability sample), "
+            "or auto: what the file says."
+        ),
+    ] = "auto",
+    strata: Annotated[
+        Path | None,
+        typer.Option(help="Raster whose classes are the strata; default those of the map."),
+    ] = None,
+    merge: Annotated[
+        list[str] | None,
+        typer.Option(help='Classes to join before, "impervious=roof,pavement"; may be repeated.'),
+    ] = None,
+    label_column: LabelColumn = None,
+    name_column: NameColumn = None,
+    class_table: ClassTable = None,
+    split_column: SplitColumn = None,
+    layer: Layer = None,
+    where: Where = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Model that made the map: warns if it was trained on the reference."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Figures to write, .json.")] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Write them into the map's attributes or tags too.")
+    ] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    progress: Progress = "bar",
+) -> None:
+    """Estimate accuracy and areas of a class map from reference data, with their uncertainty."""
+    from hsi_pipeline.commands.assess import assess
+    from hsi_pipeline.commands.terminal import open_terminal
+
+    assess(
+        class_map,
+        reference,
+        design=design,
+        strata=strata,
+        merge=merge or [],
+        label_column=label_column,
+        name_column=name_column,
+        class_table=class_table,
+        split_column=split_column,
+        layer=layer,
+        where=where,
+        model=model,
+        out=out,
+        record=record,
+        overwrite=overwrite,
+        terminal=open_terminal(progress, quiet=quiet),
+    )
+
+
+@app.command()
+def importance(
+    scene: Scene,
+    labels: Labels,
+    model: Model,
+    out: Annotated[Path, typer.Option(help="Table to write, .csv: a line for each band.")],
+    figure: Annotated[
+        Path | None, typer.Option(help="Picture to write, .png, .svg or .pdf.")
+    ] = None,
+    region: Annotated[
+        float, typer.Option(help="Width of the regions that are permuted, in nm.")
+    ] = 50.0,
+    repeats: Annotated[int, typer.Option(help="Permutations of each region.")] = 5,
+    label_column: LabelColumn = None,
+    name_column: NameColumn = None,
+    class_table: ClassTable = None,
+    layer: Layer = None,
+    where: Where = None,
+    seed: Annotated[int, typer.Option(help="Seed of the permutations.")] = 0,
+    device: Device = "auto",
+    tolerance_nm: Tolerance = None,
+    resampling: Resampling = "auto",
+    mask: Mask = "default",
+    pixel_coordinates: PixelCoordinates = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    progress: Progress = "bar",
+) -> None:
+    """Show which wavelengths a model relies on, by permuting them and by gradients."""
+    from hsi_pipeline.commands.importance import importance
+    from hsi_pipeline.commands.terminal import open_terminal
+
+    importance(
+        scene,
+        labels,
+        model,
+        out,
+        figure=figure,
+        region_nm=region,
+        repeats=repeats,
+        label_column=label_column,
+        name_column=name_column,
+        class_table=class_table,
+        layer=layer,
+        where=where,
+        seed=seed,
+        device=device,
+        tolerance_nm=tolerance_nm,
+        resampling=resampling,
+        mask=mask,
+        pixel_coordinates=pixel_coordinates,
+        overwrite=overwrite,
+        terminal=open_terminal(progress, quiet=quiet),
+    )
+
+
+@app.command()
+def report(
+    class_map: Annotated[
+        Path, typer.Argument(metavar="MAP", help="Class map: .zarr, or any raster of class codes.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Report to write, .html; its numbers go to .json beside it.")
+    ],
+    scene: Annotated[
+        str | None, typer.Option(help="Scene that was classified: pictures and spectra.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Model that made the map: calibration and training.")
+    ] = None,
+    polygons: Annotated[
+        Path | None, typer.Option(help="Polygons to show with their attributes, any vector file.")
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer of the polygons.")] = None,
+    assessment: Annotated[
+        Path | None, typer.Option(help="Accuracy and areas, the file that 'assess' wrote.")
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder for the figures as PNG of 300 dpi.")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Heading of the report.")] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    progress: Progress = "bar",
+) -> None:
+    """Show a class map and how good it is in one HTML file that needs no network."""
+    from hsi_pipeline.commands.report import report
+    from hsi_pipeline.commands.terminal import open_terminal
+
+    report(
+        class_map,
+        out,
+        scene=scene,
+        model=model,
+        polygons=polygons,
+        layer=layer,
+        assessment=assessment,
+        figures=figures,
+        title=title,
+        overwrite=overwrite,
         terminal=open_terminal(progress, quiet=quiet),
     )
 

@@ -147,6 +147,23 @@ class Polygonize(_Section):
     by_layer: str | None = None
 
 
+class Assess(_Section):
+    """By which reference the map is assessed; as the options of `assess`."""
+
+    labels: Labels
+    design: Literal["auto", "stratified", "simple", "none"] = "auto"
+    strata: _Path | None = None
+    merge: Annotated[list[str], BeforeValidator(_listed)] = Field(default_factory=list)
+
+
+class Report(_Section):
+    """How to report; as the options of `report`."""
+
+    title: str | None = None
+    figures: bool = False
+    """Whether figures for papers are written too, to the folder `figures`."""
+
+
 class Workflow(_Section):
     """All of a workflow; a step whose section is missing is left out."""
 
@@ -162,7 +179,9 @@ class Workflow(_Section):
     train: Annotated[Train | None, BeforeValidator(_filled)] = None
     evaluate: Annotated[Evaluate | None, BeforeValidator(_filled)] = None
     classify: Annotated[Classify | None, BeforeValidator(_filled)] = None
+    assess: Annotated[Assess | None, BeforeValidator(_filled)] = None
     polygonize: Annotated[Polygonize | None, BeforeValidator(_filled)] = None
+    report: Annotated[Report | None, BeforeValidator(_filled)] = None
 
 
 class Scenes(_Section):
@@ -262,10 +281,11 @@ def _check_steps(file: Path, workflow: Workflow) -> None:
         raise InputError(f"{file}: give either the section 'train' or a trained 'model', not both")
     if workflow.train is None and workflow.model is None:
         raise InputError(f"{file}: there is neither a section 'train' nor a trained 'model'")
-    if workflow.polygonize is not None and workflow.classify is None:
-        raise InputError(
-            f"{file}: 'polygonize' needs the section 'classify'; 'classify: {{}}' will do"
-        )
+    for name in ("assess", "polygonize", "report"):
+        if getattr(workflow, name) is not None and workflow.classify is None:
+            raise InputError(
+                f"{file}: {name!r} needs the section 'classify'; 'classify: {{}}' will do"
+            )
 
 
 def _check_polygonize(file: Path, classify: Classify, polygonize: Polygonize) -> None:

@@ -22,7 +22,10 @@ from safetensors.torch import save_file
 from hsi_pipeline import __version__
 from hsi_pipeline.commands import scheduling
 
-COMMANDS = ("info", "train", "evaluate", "classify", "polygonize", "stac", "run")
+COMMANDS = (
+    "info", "train", "evaluate", "classify", "sample", "assess", "importance", "report",
+    "polygonize", "stac", "run",
+)  # fmt: skip
 LABELS = ("--label-column", "code", "--name-column", "name")
 FAST = ("--model", "spectral", "--epochs", "1", "--device", "cpu")
 HEAVY = ("torch", "numpy", "xarray", "dask", "rasterio", "geopandas", "pandas", "yaml")

@@ -9,10 +9,12 @@ import yaml
 from hsi_pipeline.config import (
     Also,
     Archive,
+    Assess,
     Classify,
     Evaluate,
     Labels,
     Polygonize,
+    Report,
     Train,
     Workflow,
     load,
@@ -59,7 +61,15 @@ FULL = {
         "resampling": "linear",
         "fill_missing": "interpolate",
         "skip_failed": True,
+        "layers": ["entropy", "dissimilarity"],
     },
+    "assess": {
+        "labels": {"path": "points.gpkg"},
+        "design": "simple",
+        "strata": "strata.tif",
+        "merge": "impervious=roof,pavement",
+    },
+    "report": {"title": "Potsdam", "figures": True},
     "polygonize": {
         "formats": ["fgb", "gpkg"],
         "min_area": 1800,
@@ -143,7 +153,15 @@ def test_every_key_is_read_and_paths_are_relative_to_the_file(write, tmp_path, m
             resampling="linear",
             fill_missing="interpolate",
             skip_failed=True,
+            layers=["entropy", "dissimilarity"],
         ),
+        assess=Assess.model_construct(
+            labels=Labels.model_construct(path=str(tmp_path / "points.gpkg")),
+            design="simple",
+            strata=tmp_path / "strata.tif",
+            merge=["impervious=roof,pavement"],
+        ),
+        report=Report.model_construct(title="Potsdam", figures=True),
         polygonize=Polygonize.model_construct(
             formats=["fgb", "gpkg"],
             min_area=1800.0,
@@ -168,6 +186,8 @@ def test_no_key_is_forgotten_by_the_test_above():
     assert keys(Evaluate) == set(FULL["evaluate"])
     assert keys(Classify) == set(FULL["classify"])
     assert keys(Polygonize) == set(FULL["polygonize"])
+    assert keys(Assess) == set(FULL["assess"])
+    assert keys(Report) == set(FULL["report"])
 
 
 def test_a_relative_path_of_the_file_will_do(write, tmp_path, monkeypatch):
@@ -240,7 +260,7 @@ def test_a_missing_key_is_named(write, place):
         load(write(without_key(place)))
 
 
-@pytest.mark.parametrize("section", ["train", "evaluate"])
+@pytest.mark.parametrize("section", ["train", "evaluate", "assess"])
 def test_a_section_without_anything_below_it_misses_its_labels(write, section):
     with pytest.raises(InputError, match=rf"the key '{section}\.labels' is missing"):
         load(write(with_key(section, None)))
@@ -264,6 +284,7 @@ def test_a_section_without_anything_below_it_misses_its_labels(write, section):
         ("classify.precision", "float16", "'float32', 'bfloat16' or 'auto', found 'float16'"),
         ("classify.probabilities", "perhaps", "valid boolean.*found 'perhaps'"),
         ("polygonize.min_area", -1, "greater than or equal to 0, found -1"),
+        ("assess.design", "random", "'simple' or 'none', found 'random'"),
         ("polygonize.join", "size", "'border' or 'probability', found 'size'"),
     ],
 )
@@ -293,6 +314,11 @@ def test_keys_of_polygons_that_need_others_are_refused(write, section, words):
         load(write(TRAINED | {"classify": {}, "polygonize": section}))
 
 
+def test_layers_that_there_are_not_are_refused(write):
+    with pytest.raises(InputError, match=r"classify\.layers\.0: .*'dissimilarity', found 'doubt'"):
+        load(write(TRAINED | {"classify": {"layers": ["doubt"]}}))
+
+
 def test_formats_of_polygons_that_cannot_be_are_refused(write):
     with pytest.raises(InputError, match=r"polygonize\.formats.*'gpkg', 'parquet'.*found 'kml'"):
         load(write(TRAINED | {"classify": {}, "polygonize": {"formats": "kml"}}))
@@ -303,7 +329,12 @@ def test_formats_of_polygons_that_cannot_be_are_refused(write):
     [
         (FULL | {"model": "m"}, "either the section 'train' or a trained 'model', not both"),
         (without_key("train"), "neither a section 'train' nor a trained 'model'"),
-        (without_key("classify"), "'polygonize' needs the section 'classify'"),
+        (TRAINED | {"polygonize": {}}, "'polygonize' needs the section 'classify'"),
+        (TRAINED | {"report": {}}, "'report' needs the section 'classify'"),
+        (
+            TRAINED | {"assess": {"labels": {"path": "a.gpkg"}}},
+            "'assess' needs the section 'classify'",
+        ),
         ("", "a workflow is a mapping"),
         ("- scene\n", "a workflow is a mapping"),
         ("scene: [\n", "not YAML: .*line 2"),

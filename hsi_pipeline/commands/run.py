@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from hsi_pipeline import config
+from hsi_pipeline.commands.assess import assess
+from hsi_pipeline.commands.assessment import assessment_json
 from hsi_pipeline.commands.classify import classify
 from hsi_pipeline.commands.evaluate import evaluate
 from hsi_pipeline.commands.polygonize import polygonize
+from hsi_pipeline.commands.report import report
 from hsi_pipeline.commands.scheduling import check_memory, computing
 from hsi_pipeline.commands.stac import stac
 from hsi_pipeline.commands.terminal import Terminal
@@ -19,6 +22,8 @@ from hsi_pipeline.errors import InputError
 from hsi_pipeline.ground_truth import read_labels
 from hsi_pipeline.ground_truth.parcels import read_parcels
 from hsi_pipeline.publish import check_target, open_class_map, write_class_map
+from hsi_pipeline.publish.record import accuracy_summary, record_accuracy
+from hsi_pipeline.publish.report import check_figures_folder, check_report_target
 from hsi_pipeline.scene import open_source
 
 
@@ -30,7 +35,7 @@ def run(
     restart: bool = False,
     terminal: Terminal | None = None,
 ) -> list[Path]:
-    """Run the steps of a workflow file: train, evaluate, classify, polygonize, describe by STAC.
+    """Run the steps of a workflow file, from training to the report and the STAC item.
 
     Args:
         workflow: YAML file; see `config.Workflow`.
@@ -72,6 +77,8 @@ def run(
         if settings.polygonize and settings.polygonize.by
         else []
     )
+    assessment = settings.out / "assessment.json"
+    page, pictures = settings.out / "report.html", settings.out / "figures"
     item = [settings.out / "item.json"] if settings.classify else []
     for target in [
         *([model] if settings.train else []),
@@ -79,9 +86,14 @@ def run(
         *maps,
         *vectors,
         *parcels,
+        *([assessment] if settings.assess else []),
         *item,
     ]:
         check_target(target, overwrite=overwrite, suffixes=(target.suffix,))
+    if settings.report:
+        check_report_target(page, overwrite=overwrite)
+        if settings.report.figures:
+            check_figures_folder(pictures, overwrite=overwrite)
     if settings.polygonize and settings.polygonize.by:
         # known now, though needed after the map
         read_parcels(settings.polygonize.by, settings.polygonize.by_layer)
@@ -134,6 +146,16 @@ def run(
         for target in maps[1:]:  # the same map in another format, not computed again
             with computing(terminal, f"writing {target.name}", None):
                 written += write_class_map(open_class_map(maps[0]), target, overwrite=overwrite)
+    if settings.assess:
+        labels = settings.assess.labels.model_dump(exclude={"path"})
+        options = settings.assess.model_dump(exclude={"labels"})
+        found = assess(
+            maps[0], settings.assess.labels.path, model=model, out=assessment, overwrite=overwrite,
+            terminal=terminal, **options, **labels,
+        )  # fmt: skip
+        for target in maps:
+            record_accuracy(target, accuracy_summary(assessment_json(found)))
+        written.append(assessment)
     if settings.polygonize:
         of_map = settings.polygonize.model_dump(exclude={"formats", "by", "by_layer"})
         of_parcels = settings.polygonize.model_dump(
@@ -145,9 +167,22 @@ def run(
                     maps[0], target, **options, scheduler=scheduler, overwrite=overwrite,
                     terminal=terminal,
                 )  # fmt: skip
+    described: list[Path] = [*maps[:-1], *vectors, *parcels]
+    if settings.assess:
+        described.append(assessment)
+    if settings.report:
+        made = report(
+            maps[0], page, scene=settings.scene, model=model,
+            polygons=vectors[0] if vectors else None,
+            assessment=assessment if settings.assess else None,
+            figures=pictures if settings.report.figures else None,
+            title=settings.report.title, overwrite=overwrite, terminal=terminal,
+        )  # fmt: skip
+        described += made[:2]  # the page and its numbers
+        written += made
     if settings.classify:
         written += stac(
-            maps[-1], item[0], products=[*maps[:-1], *vectors, *parcels], model=model,
+            maps[-1], item[0], products=described, model=model,
             derived_from=settings.scene, overwrite=overwrite, terminal=terminal,
         )  # fmt: skip
     terminal.say(f"done in {time.monotonic() - started:.0f} s:")
