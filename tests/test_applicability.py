@@ -1,5 +1,7 @@
 """The area of applicability: distances by hand, thresholds, and materials never seen."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,14 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import roc_auc_score
 
 from hsi_pipeline.applicability import fit_applicability
+from hsi_pipeline.ground_truth import read_labels
 from hsi_pipeline.models.applicability import Applicability, nearest_distance
 from hsi_pipeline.models.outputs import PreparedApplicability
+from hsi_pipeline.scene import cube_of, open_source
+from hsi_pipeline.spectra import band_statistics, bands_to_learn_from, read_spectra
 
 BANDS = 12
+SAMPLE = Path(__file__).parents[1] / "sample_data"
 
 
 def spectra_of(*levels, count=150, seed=0):
@@ -131,3 +137,24 @@ def test_damaged_states_are_refused():
         Applicability.from_state({"basis": state["basis"]}, BANDS)
     with pytest.raises(RuntimeError):
         Applicability.from_state(state | {"centers": state["centers"][:, :3]}, BANDS)
+
+
+def test_classes_left_out_of_the_sample_scene_are_told_from_the_others():
+    source = open_source(SAMPLE / "scene.tif")
+    cube = cube_of(source)
+    parts = [read_labels(SAMPLE / f"{name}.gpkg", source.grid) for name in ("train", "test")]
+    bands = bands_to_learn_from(cube, band_statistics(cube, parts[0].labels > 0))
+    (spectra, labels), (new, truth) = (
+        (read_spectra(cube, part.labels > 0, bands), part.labels[part.labels > 0]) for part in parts
+    )
+    units = parts[0].units[parts[0].labels > 0]
+    third = units % 3  # whole polygons
+    found = []
+    for code in parts[1].scheme.codes:
+        kept = labels != code
+        place = third[kept]
+        folds = [(np.flatnonzero(place != k), np.flatnonzero(place == k)) for k in range(3)]
+        area = fit_applicability(spectra[kept], labels[kept], folds=folds)
+        found.append(roc_auc_score(truth == code, dissimilarity(area, new)))
+    assert np.mean(found) > 0.9
+    assert min(found) > 0.8

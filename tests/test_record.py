@@ -69,14 +69,31 @@ def test_a_raster_without_a_side_file_gets_one(tmp_path):
     assert open_class_map(path).attrs["accuracy"] == FOUND
 
 
-def test_a_damaged_side_file_is_named_and_stays(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("<PAMDataset><broken", "cannot be recorded with it .*--out"),
+        ('<!DOCTYPE a [<!ENTITY b "c">]><PAMDataset>&b;</PAMDataset>', "cannot be recorded"),
+        ("<html/>", r"no side file of GDAL \(it begins with <html>\)"),
+    ],
+)
+def test_a_side_file_that_is_none_is_named_and_stays(content, words, tmp_path):
     path = tmp_path / "map.tif"
     write_class_map(class_map(), path)
     side = tmp_path / "map.tif.aux.xml"
-    side.write_text("<PAMDataset><broken")
-    with pytest.raises(InputError, match=r"cannot be recorded with it .*--out"):
+    side.write_text(content)
+    with pytest.raises(InputError, match=words):
         record_accuracy(path, FOUND)
-    assert side.read_text() == "<PAMDataset><broken"
+    assert side.read_text() == content
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+def test_a_store_of_another_program_stays_consolidated(tmp_path):
+    path = tmp_path / "foreign.zarr"
+    class_map().load().to_zarr(path, zarr_format=3, consolidated=True)
+    record_accuracy(path, FOUND)
+    with xr.open_zarr(path, consolidated=True) as dataset:
+        assert dataset.attrs["accuracy"] == FOUND
 
 
 def test_a_summary_leaves_out_what_is_long():

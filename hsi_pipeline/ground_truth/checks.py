@@ -65,7 +65,7 @@ def nothing_on_scene(path: str, extent: Sequence[float] | None, grid: GeoBox) ->
         if np.isfinite(left)
     ]
     return InputError(
-        f"{path}: labels no pixel of the scene; {', '.join(spans)} ({grid.crs or 'no CRS'})"
+        f"{path}: labels no pixel of the scene; {', '.join(spans)} ({_crs_name(grid)})"
     )
 
 
@@ -77,7 +77,7 @@ def check_both_have_crs(path: str, crs: object | None, grid: GeoBox) -> None:
     """
     if crs is None and grid.crs is not None:
         raise InputError(
-            f"{path}: the labels have no CRS but the scene has {grid.crs}; "
+            f"{path}: the labels have no CRS but the scene has {_crs_name(grid)}; "
             "assign the labels their CRS (for a shapefile, add the .prj)"
         )
     if crs is not None and grid.crs is None:
@@ -85,3 +85,10 @@ def check_both_have_crs(path: str, crs: object | None, grid: GeoBox) -> None:
             f"{path}: the labels have a CRS but the scene has none; georeference the scene, or "
             "give labels in its coordinates without a CRS (not GeoJSON, which always has one)"
         )
+
+
+def _crs_name(grid: GeoBox) -> str:
+    """Return a short name of a grid's CRS, whose text may be a page of WKT."""
+    if grid.crs is None:
+        return "no CRS"
+    return f"EPSG:{grid.crs.epsg}" if grid.crs.epsg else str(grid.crs.proj.name)

@@ -100,6 +100,8 @@ def read_features(path: str, layer: str, columns: list[str], where: str | None) 
         if where is None:
             raise
         raise InputError(f"{path}: --where {where!r} cannot be used: {error}") from error
+    if features.empty and where is None:
+        raise InputError(f"{path}: layer {layer!r} is empty, it has no features")
     if features.empty:
         raise InputError(f"{path}: no feature of layer {layer!r} satisfies --where {where!r}")
     return features

@@ -266,7 +266,7 @@ def _read_category_names(path: Path) -> list[str]:
         with _pixel_grids_allowed():
             rasterio.shutil.copy(path, description, driver="VRT")
         found = ET.parse(description).iterfind("VRTRasterBand/CategoryNames/Category")
-        return [category.text or "" for category in found]
+        return [(category.text or "").strip() for category in found]
 
 
 def _text(value: Any) -> str:

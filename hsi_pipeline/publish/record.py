@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import zarr
+from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import parse
+from zarr.errors import ZarrUserWarning
 from zarr.storage import LocalStore
 
 from hsi_pipeline.errors import InputError
@@ -43,7 +46,7 @@ def record_accuracy(path: str | os.PathLike[str], found: Mapping[str, Any]) -> P
             _into_store(path, found)
             return path
         return _into_side_file(path, found)
-    except (OSError, ET.ParseError) as error:
+    except (OSError, ET.ParseError, DefusedXmlException) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(
             f"{path}: the accuracy cannot be recorded with it ({reason}); write it to a file of "
@@ -73,14 +76,24 @@ def accuracy_summary(assessment: Mapping[str, Any]) -> dict[str, Any]:
 
 def _into_store(path: Path, found: Mapping[str, Any]) -> None:
     group = zarr.open_group(LocalStore(path), mode="r+", use_consolidated=False)
+    known = zarr.open_group(LocalStore(path), mode="r").metadata
     group.attrs[ACCURACY] = dict(found)
-    if (path / ".zmetadata").exists():
-        zarr.consolidate_metadata(LocalStore(path), zarr_format=2)
+    if known.consolidated_metadata is None:
+        return
+    with warnings.catch_warnings():  # that version 3 knows no such thing; but the store has it
+        warnings.simplefilter("ignore", ZarrUserWarning)
+        # else programs would go on reading the old attributes
+        zarr.consolidate_metadata(LocalStore(path), zarr_format=known.zarr_format)
 
 
 def _into_side_file(path: Path, found: Mapping[str, Any]) -> Path:
     side = path.with_name(f"{path.name}.aux.xml")
     root = parse(side).getroot() if side.exists() else ET.Element("PAMDataset")
+    if root.tag != "PAMDataset":
+        raise InputError(
+            f"{side} is no side file of GDAL (it begins with <{root.tag}>); move it away, or write "
+            "the accuracy to a file of its own by --out"
+        )
     tags = next((node for node in root.findall("Metadata") if not node.get("domain")), None)
     if tags is None:
         tags = ET.Element("Metadata")

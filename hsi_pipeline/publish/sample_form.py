@@ -1,8 +1,10 @@
 """A reference sample as a GeoPackage that opens in QGIS ready to be interpreted.
 
-The layer `sample` has a point at the centre of each pixel, a form where the class is chosen from
-those of the map, and nothing that tells what the map says there: who interprets must not know. The
-table `design` tells how the points were drawn, which estimates of accuracy and area need.
+The layer `sample` has a point at the centre of each pixel, and a form where the class is chosen
+from those of the map. Who interprets must not know what the map says there: strata are numbered at
+random, the form in QGIS hides the number, and no column has the class. Other programs show the
+number, and the table `design` says which class it is; so it takes a look to know, not an effort not
+to. That table tells how the points were drawn, which estimates of accuracy and area need.
 """
 
 from __future__ import annotations
