@@ -62,6 +62,7 @@ def published(folder):
         {
             "polygons": {"vector": str(folder / "landcover.gpkg")},
             "raster": {"raster": str(folder / "map.tif")},
+            "numbers": {"raster": str(folder / "map_confidence.tif")},
             "store": {"raster": f'ZARR:"{folder / "map.zarr"}":/class'},
         },
     )
@@ -109,3 +110,11 @@ def test_qgis_finds_the_crs_of_the_zarr_store(seen):
     assert seen["valid"]
     assert seen["crs"] == "EPSG:32633"
     assert len(seen["colors"]) > 1
+
+
+@pytest.mark.parametrize("layer", ["numbers"])
+def test_qgis_shows_layers_of_numbers_in_their_colors(seen):
+    assert seen["renderer"] == "singlebandpseudocolor"
+    # a confidence of 0.5 everywhere but in the empty quarter
+    assert seen["colors"]["#f4a582"] == pytest.approx(30_000, rel=0.01)
+    assert seen["colors"]["#ffffff"] == pytest.approx(10_000, rel=0.01)
