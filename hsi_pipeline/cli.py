@@ -683,7 +683,9 @@ def assess(
     ] = "auto",
     strata: Annotated[
         Path | None,
-        typer.Option(help="Raster whose classes are the strata; default those of the map."),
+        typer.Option(
+            help="Raster whose classes are the strata, where the file has none; else the map's."
+        ),
     ] = None,
     merge: Annotated[
         list[str] | None,

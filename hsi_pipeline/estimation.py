@@ -14,7 +14,8 @@ single units, this gives
   clusters of one stratum.
 
 There is no correction for finite populations: a sample is a small part of a map, and without it
-the standard error is at worst too large.
+the standard error is at worst too large. Only strata of which every pixel is a unit are taken for
+what they are: known.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import sparse
+from scipy import sparse, stats
 
 QUANTILE = 1.96
-"""Half width of a 95 % interval in standard errors, rounded as in Olofsson et al. (2014): with
-1.95996 one of the areas that they print would be a hectare off."""
+"""Half width of a 95 % interval of single units in standard errors, rounded as in Olofsson et al.
+(2014): with 1.95996 one of the areas that they print would be a hectare off."""
 LEAST = 2
 """Units or clusters of a stratum, below which its variance cannot be estimated."""
 
@@ -47,10 +48,12 @@ class Estimate:
     """Lower end of the 95 % interval."""
     high: float
     """Upper end of the 95 % interval."""
+    half_width: float
+    """Half of the interval, before it is cut to the range of the score; NaN of an exact one."""
 
     def times(self, factor: float) -> Estimate:
         """Return the estimate in another unit, as m2 of a share."""
-        return Estimate(*(factor * number for number in self.numbers))
+        return Estimate(*(factor * number for number in (*self.numbers, self.half_width)))
 
     @property
     def numbers(self) -> tuple[float, float, float, float]:
@@ -182,9 +185,13 @@ def poststratify(sample: ReferenceUnits, areas: np.ndarray) -> ReferenceUnits | 
         areas: Area that the map gives each class (class,).
 
     Returns:
-        The same units; None where some class of the map has fewer units than `LEAST`.
+        The same units; None where some class of the map has fewer units, or pixels of fewer
+        clusters, than `LEAST`.
     """
-    held = np.bincount(sample.mapped, sample.units, len(areas))
+    if sample.cluster is None:
+        held = np.bincount(sample.mapped, sample.units, len(areas))
+    else:
+        held = _count_held(sample.cluster, np.equal.outer(sample.mapped, np.arange(len(areas))))
     if (held[areas > 0] < LEAST).any():
         return None
     return replace(
@@ -198,12 +205,19 @@ def poststratify(sample: ReferenceUnits, areas: np.ndarray) -> ReferenceUnits | 
 def estimate(sample: ReferenceUnits, classes: int) -> Estimates:
     """Estimate all scores of a map.
 
-    Intervals are 1.96 standard errors to either side, within the range of the score. Where the
-    units leave no doubt, as all of them agree, the standard error is 0 and such an interval would
-    have no width; it is then exact (Clopper & Pearson 1934, Biometrika 26:404-413) for as many
-    units as the score rests on. Units that stand for unlike areas, and those of a cluster, which
-    were drawn together, count as the number of like ones that tells as much: (sum of areas)**2 /
-    sum of squared areas (Kish 1965, Survey Sampling).
+    Intervals are 1.96 standard errors to either side, within the range of the score. Of clusters
+    there are often few: then it is the quantile of Student's t instead, whose degrees of freedom
+    are the clusters that the score rests on, less one for each sample (the strata, or all of them;
+    Korn & Graubard 1999, Analysis of Health Surveys). A user's accuracy rests on the
+    clusters where the class is mapped, a producer's accuracy on those where it is.
+
+    Where the units leave no doubt, as all of them agree, the standard error is 0 and such an
+    interval would have no width; it is then that of Clopper & Pearson (1934, Biometrika
+    26:404-413) for as many units as the score rests on: exact for units of equal weight, else
+    approximate, as units that stand for unlike areas, and those of a cluster, which were drawn
+    together, count as the number of like ones that tells as much: (sum of areas)**2 / sum of
+    squared areas (Kish 1965, Survey Sampling). Complete strata leave nothing to chance: where all
+    are, an interval has no width.
 
     Args:
         sample: At least one unit in each stratum that has a weight.
@@ -231,8 +245,8 @@ def estimate(sample: ReferenceUnits, classes: int) -> Estimates:
         proportions=proportions,
         overall_accuracy=overall.estimates[0],
         kappa=_kappa(sample, errors, overall, proportions),
-        mean_f1=_mean(errors, f1, proportions),
-        mean_iou=_mean(errors, iou, proportions),
+        mean_f1=_mean(errors, f1, overall, proportions),
+        mean_iou=_mean(errors, iou, overall, proportions),
         users_accuracy=_ratios(sample, errors, right, mapped).estimates,
         producers_accuracy=_ratios(sample, errors, right, reference).estimates,
         f1=f1.estimates,
@@ -254,7 +268,10 @@ class _Scores:
     linear: np.ndarray
     """What a unit adds to each score, to the first order (row, score)."""
     exact: np.ndarray
-    """Exact lower and upper ends where the standard error is 0, else NaN (2, score)."""
+    """Lower and upper ends by Clopper and Pearson where the standard error is 0, else NaN
+    (2, score)."""
+    quantile: np.ndarray
+    """Half widths of other intervals in standard errors (score,)."""
 
 
 def _standard_errors(sample: ReferenceUnits) -> _Errors:
@@ -295,6 +312,27 @@ def _standard_errors(sample: ReferenceUnits) -> _Errors:
     return errors
 
 
+def _quantiles(sample: ReferenceUnits, whole: np.ndarray) -> np.ndarray:
+    """Return half widths of 95 % intervals in standard errors (score,), see `estimate`.
+
+    Args:
+        sample: The units.
+        whole: Whether a score rests on a unit (row, score).
+    """
+    if sample.cluster is None:
+        return np.full(whole.shape[1], QUANTILE)
+    clusters, strata = (_count_held(group, whole) for group in (sample.cluster, sample.stratum))
+    freedom = clusters - (1 if sample.one_sample else strata)
+    return stats.t.ppf(1 - _TAIL, np.where(freedom > 0, freedom, np.nan))
+
+
+def _count_held(group: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Count the groups of which some unit is in the mask (row, score)."""
+    rows = np.arange(len(group))
+    by_group = sparse.csr_array((np.ones(len(group)), (group, rows)))
+    return (by_group @ whole.astype(float) > 0).sum(0)
+
+
 def _ratios(
     sample: ReferenceUnits, errors: _Errors, part: np.ndarray, whole: np.ndarray
 ) -> _Scores:
@@ -313,7 +351,8 @@ def _ratios(
     linear = (part - values * whole) / wholes
     found = errors(linear)
     exact = _exact(sample, values, found, part, whole)
-    return _Scores(_intervals(values, found, exact), linear, exact)
+    quantile = np.broadcast_to(_quantiles(sample, whole), values.shape)
+    return _Scores(_intervals(values, found, exact, quantile), linear, exact, quantile)
 
 
 def _harmonic(
@@ -332,7 +371,8 @@ def _harmonic(
     values = 2 * (area @ right) / wholes
     linear = (2 * right - values * both) / wholes
     exact = 2 * iou.exact / (1 + iou.exact)
-    return _Scores(_intervals(values, errors(linear), exact), linear, exact)
+    estimates = _intervals(values, errors(linear), exact, iou.quantile)
+    return _Scores(estimates, linear, exact, iou.quantile)
 
 
 def _kappa(
@@ -347,15 +387,16 @@ def _kappa(
     more = (truths[sample.mapped] + maps[sample.reference]) * (1 - right) / rest**2
     exact = (overall.exact - chance) / rest
     value = np.array([(right - chance) / rest])
-    return _intervals(value, errors((hit - more)[:, None]), exact, least=-1)[0]
+    return _intervals(value, errors((hit - more)[:, None]), exact, overall.quantile, least=-1)[0]
 
 
-def _mean(errors: _Errors, scores: _Scores, proportions: np.ndarray) -> Estimate:
-    """Average a score over the classes of the reference."""
+def _mean(errors: _Errors, scores: _Scores, overall: _Scores, proportions: np.ndarray) -> Estimate:
+    """Average a score over the classes of the reference; it rests on all clusters."""
     present = proportions.sum(0) > 0
     value = np.array([one.value for one in scores.estimates])[present].mean(keepdims=True)
     linear = scores.linear[:, present].mean(1, keepdims=True)
-    return _intervals(value, errors(linear), scores.exact[:, present].mean(1, keepdims=True))[0]
+    exact = scores.exact[:, present].mean(1, keepdims=True)
+    return _intervals(value, errors(linear), exact, overall.quantile)[0]
 
 
 def _find_thinly_sampled(sample: ReferenceUnits, areas: tuple[Estimate, ...]) -> tuple[bool, ...]:
@@ -367,9 +408,9 @@ def _find_thinly_sampled(sample: ReferenceUnits, areas: tuple[Estimate, ...]) ->
     if sample.complete is not None:
         share = np.where(sample.complete, 0, share)
     unseen = np.where(held, 0, share[:, None]).max(axis=0)
-    # an interval without standard error is exact, and allows for what is not seen
-    half = QUANTILE * np.array([one.standard_error for one in areas])
-    return tuple(((half > 0) & (unseen > half / 2)).tolist())
+    # an interval of Clopper and Pearson, which has no half width, allows for what is not seen
+    half = np.array([one.half_width for one in areas])
+    return tuple((unseen > half / 2).tolist())
 
 
 def _matrix(sample: ReferenceUnits, per_unit: np.ndarray, classes: int) -> np.ndarray:
@@ -385,24 +426,27 @@ def _exact(
     part: np.ndarray,
     whole: np.ndarray,
 ) -> np.ndarray:
-    """Return exact ends of intervals where the standard error is 0, else NaN (2, score).
+    """Return ends of intervals where the standard error is 0, else NaN (2, score).
 
     For n units, of which all or none agree, the ends of Clopper and Pearson are 0.025**(1 / n)
     and 1 - 0.025**(1 / n). A ratio between 0 and 1 has no standard error where some strata are
     part of it wholly and the others not at all: then the former may be less, the latter more.
+    Complete strata can be neither. Exact for units of one area, else approximate.
     """
     ends = np.full((2, len(values)), np.nan)
     sure = np.flatnonzero(errors < _ZERO)
     if len(sure):
-        inside = part[:, sure]
-        outside = (whole if whole.shape[1] == 1 else whole[:, sure]) & ~inside
-        with np.errstate(divide="ignore"):  # no unit: the end is the value itself
-            less, more = (
-                np.where(number > 0, _TAIL ** (1 / number), 1)
-                for number in (_like_units(sample, mask) for mask in (inside, outside))
-            )
-        ends[0, sure] = values[sure] * less
-        ends[1, sure] = values[sure] + (1 - values[sure]) * (1 - more)
+        inside, bases = part[:, sure], whole if whole.shape[1] == 1 else whole[:, sure]
+        area = sample.shares * sample.units
+        open_to_chance = np.ones((len(area), 1), bool)
+        if sample.complete is not None:
+            open_to_chance = ~sample.complete[sample.stratum][:, None]
+        for end, sign, mask in ((0, -1, inside), (1, 1, bases & ~inside)):
+            unsure = mask & open_to_chance
+            number = _like_units(sample, unsure)
+            with np.errstate(divide="ignore"):  # no unit: the end is the value itself
+                kept = np.where(number > 0, _TAIL ** (1 / number), 1)
+            ends[end, sure] = values[sure] + sign * (area @ unsure) / (area @ bases) * (1 - kept)
     return ends
 
 
@@ -420,12 +464,16 @@ def _like_units(sample: ReferenceUnits, mask: np.ndarray) -> np.ndarray:
 
 
 def _intervals(
-    values: np.ndarray, errors: np.ndarray, exact: np.ndarray, least: float = 0
+    values: np.ndarray,
+    errors: np.ndarray,
+    exact: np.ndarray,
+    quantile: np.ndarray,
+    least: float = 0,
 ) -> tuple[Estimate, ...]:
-    """Put intervals around values: exact ones where the standard error is 0."""
+    """Put intervals around values: those of `_exact` where the standard error is 0."""
     sure = errors < _ZERO
-    wide = QUANTILE * errors
+    wide = quantile * errors
     low = np.where(sure, exact[0], values - wide).clip(least, 1)
     high = np.where(sure, exact[1], values + wide).clip(least, 1)
-    table = np.stack([values, np.where(sure, 0, errors), low, high])
+    table = np.stack([values, np.where(sure, 0, errors), low, high, np.where(sure, np.nan, wide)])
     return tuple(Estimate(*numbers) for numbers in table.T.tolist())

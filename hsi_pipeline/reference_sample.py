@@ -22,14 +22,13 @@ from hsi_pipeline.areas import Measure
 from hsi_pipeline.classes import UNLABELLED, scheme_from_attrs
 from hsi_pipeline.cube import grid_of, read_window
 from hsi_pipeline.errors import InputError
+from hsi_pipeline.estimation import LEAST
 from hsi_pipeline.polygons.windows import CHUNK, chunk_windows, in_order
 
 ALLOCATIONS = ("balanced", "proportional", "equal", "optimal")
 """How points may be shared among classes, see `allocate`."""
 DESIGNS = ("stratified", "simple")
 """Stratified by the classes of the map, or simple random."""
-LEAST = 2
-"""Points of a stratum, below which its variance cannot be estimated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +50,7 @@ class Stratum:
     """Pixels from which points are drawn alike."""
 
     code: int
-    """The class code; 0 where it is all classes."""
+    """Its code: that of the class, if it is not renumbered; 0 where it is all classes."""
     name: str
     """The class name; "all" where it is all classes."""
     columns: tuple[int, ...]

@@ -3,6 +3,8 @@
 import json
 import math
 import shutil
+import tracemalloc
+from dataclasses import replace
 
 import dask.array as da
 import geopandas as gpd
@@ -20,14 +22,18 @@ from sklearn import metrics
 from test_estimation import OLOFSSON, STEHMAN_MAP, STEHMAN_STRATUM, STEHMAN_TRUE, of_matrix
 
 from hsi_pipeline.areas import Measure
-from hsi_pipeline.checkpoint import checkpoint_hash
+from hsi_pipeline.checkpoint import checkpoint_hash, load_checkpoint
 from hsi_pipeline.classes import make_scheme, scheme_to_attrs
 from hsi_pipeline.commands import map_pixels
 from hsi_pipeline.commands.assess import assess
 from hsi_pipeline.commands.classify import classify
+from hsi_pipeline.commands.learnt import is_learnt_from
+from hsi_pipeline.commands.reference_units import points_sha256
 from hsi_pipeline.commands.train import train
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.estimation import estimate, tally_units
+from hsi_pipeline.ground_truth import labels_sha256, read_labels
+from hsi_pipeline.ground_truth.points import read_points
 from hsi_pipeline.publish import open_class_map, write_class_map
 
 CRS = "EPSG:32633"
@@ -206,12 +212,14 @@ def test_from_sample_to_assessment(tmp_path, cli):
     true[:6] = 1
     design = pyogrio.read_dataframe(sample, layer="design")
     results = []
-    for values in ([NAMES[c] for c in true], [f" {c}" for c in true]):
+    mixed = [NAMES[c] if i % 9 else f"{c} " for i, c in enumerate(true)]
+    for values in ([NAMES[c] for c in true], [f" {c}" for c in true], mixed):
         points["reference"] = values
         sample.unlink()
         pyogrio.write_dataframe(points, sample, layer="sample", driver="GPKG")
         pyogrio.write_dataframe(design, sample, layer="design", driver="GPKG", append=True)
         results.append(assess(class_map, sample))
+    assert set(points["stratum"]) == {1, 2, 3}  # strata are numbered, not by the codes 1, 3, 7
     mapped = index_of([NAMES[c] for c in codes[rows.astype(int), columns.astype(int)]])
     expected = estimate(
         tally_units(
@@ -223,6 +231,26 @@ def test_from_sample_to_assessment(tmp_path, cli):
         assert found.design == "stratified"
         assert found.estimates.kappa.numbers == pytest.approx(expected.kappa.numbers)
         np.testing.assert_array_equal(found.estimates.counts, expected.counts)
+
+
+def test_a_number_that_is_the_name_of_a_class_is_no_code(tmp_path):
+    names = {1: "10", 2: "20", 10: "tree"}
+    codes = np.repeat([1, 2, 10], 10)[None].repeat(30, 0)
+    class_map = write_map(tmp_path / "map.tif", codes, names)
+    rows, columns = np.indices(codes.shape)[:, ::3, ::3].reshape(2, -1)
+    there = codes[rows, columns]
+    strata = [(code, names[code], 300, 300 * 900.0) for code in names]
+    for number, values in enumerate(
+        ([names[c] for c in there], [{1: "10", 2: "2", 10: "tree"}[c] for c in there])
+    ):
+        points = drawn(rows, columns, there, values)
+        found = assess(class_map, write_sample(tmp_path / f"{number}.gpkg", points, strata))
+        assert found.scheme.names == ("10", "20", "tree")
+        assert found.estimates.overall_accuracy.value == 1
+    # what is neither stays what it is
+    points = drawn(rows, columns, there, ["99" if c == 2 else names[c] for c in there])
+    found = assess(class_map, write_sample(tmp_path / "neither.gpkg", points, strata))
+    assert any("the map has no class '99'" in one for one in found.warnings)
 
 
 # --- units --------------------------------------------------------------------------------------
@@ -242,6 +270,7 @@ def test_points_are_compared_pixel_by_pixel(class_map, tmp_path, cli):
     assert found["format"] == "hsi_pipeline assessment 1"
     assert (found["map"], found["reference"]) == ("map.tif", "points.gpkg")
     assert (found["design"], found["probability_sample"]) == ("none", False)
+    assert not any("differ in area" in one for one in found["warnings"])
     assert (found["unit"], found["sample_units"]) == ("point", 120)
     assert found["left_out"] == {"outside": 0, "nodata": 0, "without_class": 0, "duplicate": 0}
     assert found["strata"] == []
@@ -371,6 +400,20 @@ def test_polygons_as_a_simple_sample_are_post_stratified(class_map, tmp_path):
     assert sum(one.units for one in found.strata) == 270
     with pytest.raises(InputError, match="stratified sample is one of points, the ref"):
         assess(class_map, path, design="stratified")
+
+
+def test_intervals_of_few_polygons_are_wider_and_warned_of(class_map, tmp_path, cli):
+    path, _, _ = polygons(tmp_path / "polygons.gpkg", count=8)
+    code, text, err = cli("assess", class_map, path)
+    assert code == 0
+    assert "intervals rest on 8 polygons: below 20 they are rough" in err
+    found = assess(class_map, path).estimates.overall_accuracy
+    half = 2.3646 * found.standard_error  # of Student's t with 7 degrees of freedom
+    assert found.high - found.value == pytest.approx(min(half, 1 - found.value), rel=1e-4)
+    assert found.value - found.low == pytest.approx(half, rel=1e-4)
+    assert f"overall accuracy {found.value:.3f} ± {half:.3f}\n" in text
+    many, _, _ = polygons(tmp_path / "many.gpkg", count=30)
+    assert not any("polygons: below" in one for one in assess(class_map, many).warnings)
 
 
 def test_one_polygon_tells_no_error(class_map, tmp_path, cli):
@@ -606,6 +649,80 @@ def test_strata_of_another_raster(class_map, tmp_path, cli):
     assert "--strata is for a stratified design, this one is simple" in err
 
 
+def test_strata_that_points_were_drawn_in_are_not_replaced(class_map, tmp_path, cli):
+    rows, columns, names = random_points(field(), 60)
+    points = drawn(rows, columns, field()[rows, columns], names)
+    strata = [(code, NAMES[code], 100, 90_000.0) for code in (1, 3, 7)]
+    sample = write_sample(tmp_path / "sample.gpkg", points, strata)
+    other = write_map(tmp_path / "other.tif", np.where(field() > 0, 1, 0), {1: "all"})
+    for design in ("auto", "stratified"):
+        code, _, err = cli("assess", class_map, sample, "--strata", other, "--design", design)
+        assert code == 2
+        assert "other.tif, but the file has its own strata, which its points were drawn in" in err
+        assert "leave out --strata" in err
+    # a simple sample may be post-stratified by any raster
+    simple = write_sample(tmp_path / "simple.gpkg", points, [(0, "all", 9, 9.0)], "simple")
+    assert assess(class_map, simple, strata=other).design == "stratified"
+
+
+def test_strata_of_another_raster_are_never_complete(class_map, tmp_path, cli):
+    """A pixel of it holds many of the map: as many points as it has pixels are not all."""
+    quarters = np.array([[1, 1], [1, 2]])
+    strata = write_map(
+        tmp_path / "strata.tif", quarters, {1: "most", 2: "corner"},
+        transform=UTM @ Affine.scale(25, 20),
+    )  # fmt: skip
+    rows, columns, names = random_points(field(), 60)
+    points = write_points(tmp_path / "points.gpkg", rows, columns, names)
+    found = assess(class_map, points, strata=strata)
+    assert [one.pixels for one in found.strata] == [3, 1]
+    corner = (rows >= 20) & (columns >= 25)
+    mapped = index_of([NAMES[c] for c in field()[rows, columns]])
+    expected = estimate(
+        tally_units(mapped, index_of(names), stratum=corner.astype(int), weights=[3, 1]), 3
+    )
+    assert found.estimates.overall_accuracy == expected.overall_accuracy
+    assert expected.overall_accuracy.standard_error > 0
+    # and one point does not do
+    keep = np.delete(np.arange(60), np.flatnonzero(corner)[1:])
+    few = write_points(tmp_path / "few.gpkg", rows[keep], columns[keep], names[keep])
+    code, _, err = cli("assess", class_map, few, "--strata", strata)
+    assert code == 2
+    assert "stratum 'corner' has 1 interpreted point on the map, 2 are needed in each; int" in err
+    assert err.rstrip().endswith("interpret more points there")
+
+
+def test_a_census_has_no_uncertainty(tmp_path, cli):
+    codes = field(6, 50)
+    class_map = write_map(tmp_path / "map.tif", codes)
+    rows, columns, names = random_points(codes, (codes > 0).sum())
+    points = write_points(tmp_path / "points.gpkg", rows, columns, names)
+    code, out, _ = cli("assess", class_map, points, "--design", "stratified")
+    assert code == 0
+    found = assess(class_map, points, design="stratified").estimates
+    for one in (found.overall_accuracy, found.kappa, *found.area_share, *found.users_accuracy):
+        assert one.low == pytest.approx(one.value)
+        assert one.high == pytest.approx(one.value)
+    assert f"overall accuracy {found.overall_accuracy.value:.3f} ± 0.000" in out
+
+
+def test_a_simple_sample_of_another_map(class_map, tmp_path, cli):
+    rows, columns, names = random_points(field())
+    points = drawn(rows, columns, np.zeros(len(rows), int), names)
+    said = "figures are those of this map, of which the sample tells nothing where it was not"
+    for number, (pixels, area, differs) in enumerate((
+        (1980, 1980 * 900.0, False), (1970, 1970 * 900.0, False), (7920, 1980 * 900.0, False),
+        (2500, 2500 * 900.0, True), (1980, math.nan, False), (1000, math.nan, True),
+    )):  # fmt: skip
+        path = write_sample(
+            tmp_path / f"{number}.gpkg", points, [(0, "all", pixels, area)], "simple"
+        )
+        code, _, err = cli("assess", class_map, path)
+        assert code == 0
+        assert (said in err) == differs
+    assert "the sample was drawn from 1000 pixels, this map has 1980: figures" in err
+
+
 def test_designs_that_cannot_be(class_map, tmp_path, cli):
     rows, columns, names = random_points(field(), 30)
     codes = field()[rows, columns]
@@ -684,7 +801,21 @@ def test_thinly_sampled_classes_are_warned_of(tmp_path):
         "intervals of the area and the producer's accuracy of 'water' are too narrow" in one
         for one in found.warnings
     )
-    assert not any("narrow" in one for one in assess(class_map, points).warnings)
+    # without a design, areas alone are those of strata
+    (narrow,) = (one for one in assess(class_map, points).warnings if "narrow" in one)
+    assert narrow.startswith("intervals of the area of 'water' are too narrow")
+
+
+def test_where_areas_are_not_estimated_they_are_not_thinly_sampled(tmp_path):
+    """Of labels that miss a class of the map, only scores are known."""
+    codes = field()
+    class_map = write_map(tmp_path / "map.tif", codes)
+    rows, columns, names = random_points(codes, 60)
+    keep = codes[rows, columns] != 7
+    points = write_points(tmp_path / "p.gpkg", rows[keep], columns[keep], names[keep])
+    found = assess(class_map, points)
+    assert not any(found.estimates.is_thinly_sampled)
+    assert all(math.isnan(one.value) for one in found.estimates.area_share)
 
 
 # --- parts, and what the model knows ------------------------------------------------------------
@@ -704,6 +835,9 @@ def test_only_the_test_part_counts(class_map, tmp_path, cli):
         tmp_path / "fewer.gpkg", rows[:60], columns[:60], names[:60], part=part[:60]
     )
     found = assess(class_map, fewer, split_column="part")
+    said = "nothing is marked test, so the labels marked validation are taken"
+    assert said in found.warnings
+    assert said not in assess(class_map, points, split_column="part").warnings
     right = metrics.accuracy_score(names[30:60], mapped[30:60])
     assert found.estimates.overall_accuracy.value == pytest.approx(right)
     train = write_points(
@@ -809,6 +943,77 @@ def test_what_a_split_column_held_out_is_not_learnt(tiny, tmp_path, cli):
     assert LEARNT in cli(*arguments)[2]
 
 
+def test_the_validation_part_chose_the_model(tiny, tmp_path, cli):
+    frame = gpd.read_file(tiny.labels)
+    frame["part"] = np.resize(["train", "train", "train", "validation"], len(frame))
+    frame.to_file(tmp_path / "parts.gpkg")
+    model, class_map = tmp_path / "m.safetensors", tmp_path / "map.zarr"
+    columns = ("--label-column", "code", "--name-column", "name", "--split-column", "part")
+    code, _, err = cli(
+        "train", tiny.path, tmp_path / "parts.gpkg", "--out", model, *columns,
+        "--model", "random_forest",
+    )  # fmt: skip
+    assert code == 0, err
+    classify(tiny.path, model, class_map, device="cpu")
+    _, _, err = cli("assess", class_map, tmp_path / "parts.gpkg", *columns)
+    assert "labels marked validation chose the epoch and the temperature of m.safetensors" in err
+    assert "nothing is marked test, so the labels marked validation are taken" in err
+    assert LEARNT not in err
+
+
+def test_a_part_that_the_model_has_not_seen_is_not_learnt(tiny, tmp_path, cli):
+    """The same file for training and assessment, but other features of it."""
+    frame = gpd.read_file(tiny.labels)
+    frame["split"] = np.resize(["train", "train", "train", "validation"], len(frame))
+    frame.to_file(tmp_path / "parts.gpkg")
+    model, class_map = tmp_path / "m.safetensors", tmp_path / "map.zarr"
+    columns = ("--label-column", "code", "--name-column", "name")
+    code, _, err = cli(
+        "train", tiny.path, tmp_path / "parts.gpkg", "--out", model, *columns,
+        "--model", "random_forest", "--where", "split='train'",
+    )  # fmt: skip
+    assert code == 0, err
+    classify(tiny.path, model, class_map, device="cpu")
+    arguments = ("assess", class_map, tmp_path / "parts.gpkg", *columns)
+    assert LEARNT not in cli(*arguments, "--where", "split='validation'")[2]
+    assert LEARNT in cli(*arguments, "--where", "split='train'")[2]
+    # of all of it the model has seen a part: that goes unnoticed
+    assert LEARNT not in cli(*arguments)[2]
+
+
+def test_labels_are_known_again_as_file_or_by_what_they_label(forest, tiny):
+    card = load_checkpoint(forest)[1]
+    (entry,) = card.training["labels"]
+    pixels = entry["pixels_sha256"]
+    assert is_learnt_from(card, "elsewhere.gpkg", pixels, narrowed=True)
+    assert is_learnt_from(card, tiny.labels, "0", narrowed=False)
+    assert not is_learnt_from(card, tiny.labels, "0", narrowed=True)
+    assert not is_learnt_from(card, "elsewhere.gpkg", "0", narrowed=False)
+    for key in ("where", "layer"):
+        part = replace(card, training={"labels": [{**entry, key: "x"}]})
+        assert not is_learnt_from(part, tiny.labels, "0", narrowed=False)
+        assert is_learnt_from(part, tiny.labels, pixels, narrowed=False)
+    assert not is_learnt_from(replace(card, training={}), tiny.labels, pixels, narrowed=False)
+
+
+def test_points_have_the_name_of_the_raster_that_they_make(tmp_path):
+    """Without making it: two agree in a pixel, two disagree, one has no class, one is outside."""
+    rows, columns = [20, 3, 20, 5, 5, 8, 100], [5, 15, 5, 30, 30, 2, 5]
+    names = ["water", "tree", "water", "tree", "roof", "", "roof"]
+    path = write_points(tmp_path / "points.gpkg", rows, columns, names)
+    grid = GeoBox((40, 50), UTM, CRS)
+    points = read_points(path)
+    expected = labels_sha256(read_labels(path, grid).labels, grid)
+    assert points_sha256(points, grid) == expected
+    # of a grid that no memory would hold
+    large = GeoBox((4_000_000, 5_000_000), UTM, CRS)
+    tracemalloc.start()
+    assert points_sha256(points, large) != expected
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10e6
+
+
 def test_another_model_than_the_one_that_made_the_map(tiny, forest, tmp_path, cli):
     made = write_map(tmp_path / "made.tif", field(), model_sha256="0" * 64, model="x.safetensors")
     rows, columns, names = random_points(field(), 30)
@@ -856,6 +1061,10 @@ def test_areas_in_degrees_are_those_on_the_ellipsoid(tmp_path):
     assert found.mapped_area == pytest.approx(expected)
     weights = [one.weight for one in found.strata]
     assert weights == pytest.approx(np.array(expected) / sum(expected))
+    valid = areas[codes > 0]
+    unlike = f"{valid.max() / valid.min() - 1:.0%}"
+    assert unlike == "11%"
+    assert any(f"pixels of the map differ in area by {unlike}" in one for one in found.warnings)
     # southern stripes would weigh the same by pixels; classes here do not
     assert found.total_area_m2 == pytest.approx(sum(expected))
 

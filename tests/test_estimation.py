@@ -378,8 +378,9 @@ def test_clusters_of_one_unit_are_units():
     one, other = (estimate(sample, 4) for sample in (single, clusters))
     for kind in ("users_accuracy", "producers_accuracy", "f1", "iou", "area_share"):
         first, second = getattr(one, kind), getattr(other, kind)
+        # only the quantile of the interval is another
         np.testing.assert_allclose(
-            [x.numbers for x in first], [x.numbers for x in second], rtol=1e-12
+            [x.numbers[:2] for x in first], [x.numbers[:2] for x in second], rtol=1e-12
         )
 
 
@@ -438,6 +439,71 @@ def test_post_strata_need_two_units_in_each_class_that_is_mapped():
     found = estimate(post, 3)
     assert found.overall_accuracy.value == pytest.approx(0.6 * 5 / 6 + 0.4 / 2)
     assert math.isnan(found.users_accuracy[2].value)
+
+
+def polygons_of(rng, count, right=0.7, alike=0.1):
+    """Polygons of 4 to 40 pixels of three classes, whose pixels err together."""
+    size = rng.integers(4, 41, count)
+    hits = rng.binomial(size, rng.beta(right / alike - right, (1 - right) * (1 / alike - 1), count))
+    mapped = rng.integers(0, 3, count)
+    cluster = np.arange(count)
+    return tally_units(
+        np.tile(mapped, 2), np.concatenate([mapped, (mapped + 1) % 3]),
+        cluster=np.tile(cluster, 2), units=np.concatenate([hits, size - hits]),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [4, 8, 20])
+def test_intervals_of_few_clusters_hold_the_truth(count):
+    """Those of 1.96 standard errors do in 0.81 of cases with 4 polygons, 0.90 with 8."""
+    rng = np.random.default_rng(count)
+    found = [estimate(polygons_of(rng, count), 3).overall_accuracy for _ in range(800)]
+    held = np.mean([one.low <= 0.7 <= one.high for one in found])
+    assert held > 0.915
+    narrow = np.mean([abs(one.value - 0.7) <= 1.96 * one.standard_error for one in found])
+    assert narrow < held - (0.1 if count == 4 else 0)
+
+
+def test_the_quantile_is_that_of_the_clusters_that_a_score_rests_on():
+    """Printed tables of Student's t: 4.303, 2.776 and 12.706 for 2, 4 and 1 degrees of freedom."""
+    cluster = np.repeat(np.arange(5), 2)
+    mapped = np.repeat([0, 0, 0, 1, 1], 2)
+    true = np.where(np.arange(10) % 2, 1 - mapped, mapped)
+    units = np.array([5, 5, 3, 6, 9, 1, 4, 2, 6, 7])
+    sample = tally_units(mapped, true, cluster=cluster, units=units)
+    found = estimate(sample, 2)
+    for one, quantile in (
+        (found.overall_accuracy, 2.776),
+        (found.kappa, 2.776),
+        (found.mean_f1, 2.776),
+        (found.area_share[0], 2.776),
+        (found.users_accuracy[0], 4.303),
+        (found.users_accuracy[1], 12.706),
+        (found.producers_accuracy[1], 2.776),
+    ):
+        assert one.half_width == pytest.approx(quantile * one.standard_error, rel=2e-4)
+        assert one.low == max(one.value - one.half_width, one.low)
+        assert one.times(3).half_width == 3 * one.half_width
+    # of which each stratum is a sample takes one
+    stratum = np.repeat([0, 0, 0, 1, 1], 2)
+    apart = tally_units(mapped, true, cluster=cluster, units=units, stratum=stratum, weights=[1, 1])
+    one = estimate(apart, 2).overall_accuracy
+    assert one.half_width == pytest.approx(3.182 * one.standard_error, rel=2e-4)
+    # post-strata are none
+    post = estimate(poststratify(sample, np.array([2.0, 1.0])), 2).overall_accuracy
+    assert post.half_width == pytest.approx(2.776 * post.standard_error, rel=2e-4)
+    single = estimate(tally_units(mapped, true, units=units), 2).overall_accuracy
+    assert single.half_width == 1.96 * single.standard_error
+
+
+def test_post_strata_need_two_clusters_too():
+    """One alone, however many pixels it has, would look as if it were sure."""
+    mapped, true = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 0])
+    units = np.array([9, 3, 20, 7])
+    one = tally_units(mapped, true, cluster=np.array([0, 1, 2, 2]), units=units)
+    assert poststratify(one, np.array([2.0, 1.0])) is None
+    two = tally_units(mapped, true, cluster=np.array([0, 1, 2, 1]), units=units)
+    assert poststratify(two, np.array([2.0, 1.0])) is not None
 
 
 # --- no doubt, and nothing to tell --------------------------------------------------------------
@@ -540,6 +606,33 @@ def test_a_stratum_that_is_wholly_known_adds_no_error():
     found = estimate(known, 2).overall_accuracy
     assert found.value == pytest.approx(0.9 * 0.75 + 0.1)
     assert found.standard_error == pytest.approx(0.9 * math.sqrt(0.75 * 0.25 / 39))
+
+
+def test_a_census_leaves_no_doubt():
+    counts, areas = np.array([[30, 10], [0, 20]]), np.array([40.0, 20])
+    mapped, true = np.nonzero(counts)
+    known = tally_units(
+        mapped, true, units=counts[mapped, true], stratum=mapped, weights=areas,
+        complete=np.array([True, True]),
+    )  # fmt: skip
+    found = estimate(known, 2)
+    each = (found.users_accuracy, found.producers_accuracy, found.f1, found.iou, found.area_share)
+    singles = (found.overall_accuracy, found.kappa, found.mean_f1, found.mean_iou)
+    for one in (*singles, *(one for kind in each for one in kind)):
+        assert one.low == pytest.approx(one.value)
+        assert one.high == pytest.approx(one.value)
+        assert one.standard_error == 0
+
+
+def test_complete_strata_are_not_among_what_may_be_otherwise():
+    """A tenth of the area is known and wrong; 30 units that are right speak for the rest."""
+    sample = tally_units(
+        np.array([0, 1]), np.array([0, 0]), units=np.array([30, 5]), stratum=np.array([0, 1]),
+        weights=np.array([0.9, 0.1]), complete=np.array([False, True]),
+    )  # fmt: skip
+    found = estimate(sample, 2).overall_accuracy
+    low = binomtest(30, 30).proportion_ci(0.95, method="exact").low
+    assert found.numbers == pytest.approx((0.9, 0, 0.9 * low, 0.9))
 
 
 def test_classes_that_may_be_overlooked_are_told():

@@ -286,6 +286,20 @@ def test_the_report_says_what_the_accuracy_is_as_evaluate_does(striking, tmp_pat
         assert pd.read_csv(target)["overall_accuracy_drop_std"].isna().all()  # of one repeat
 
 
+def test_labels_that_the_model_was_trained_on_are_warned_of(striking, tmp_path, cli):
+    paths = (striking / "scene.tif", striking / "labels.gpkg", striking / "linear.safetensors")
+    options = ("--label-column", "code", "--name-column", "name", "--repeats", 1, "--region", 900)
+    said = "linear.safetensors was trained on these very labels: what it relies on there may be"
+    code, _, err = cli("importance", *paths, "--out", tmp_path / "a.csv", *options)
+    assert code == 0
+    assert said in err
+    assert "labels that were held out tell what it relies on elsewhere" in err
+    where = ("--where", "fid % 2 = 0")
+    code, _, err = cli("importance", *paths, "--out", tmp_path / "b.csv", *options, *where)
+    assert code == 0
+    assert said not in err
+
+
 def test_a_scene_of_another_sensor_is_brought_to_the_bands_of_the_model(striking, tmp_path):
     with rasterio.open(striking / "scene.tif") as raster:
         pixels = raster.read()

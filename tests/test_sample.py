@@ -57,7 +57,10 @@ def test_the_map_has_the_drawn_classes_at_the_points(path, tmp_path):
         found = [value for (value,) in raster.sample(points.geometry.apply(lambda p: (p.x, p.y)))]
         places = [raster.index(p.x, p.y) for p in points.geometry]
         centres = [raster.xy(*place) for place in places]
-    np.testing.assert_array_equal(points["stratum"], found)
+    number = dict(zip(design["name"], design["stratum"], strict=True))
+    np.testing.assert_array_equal(
+        points["stratum"], [number[SCHEME.names[code - 1]] for code in found]
+    )
     np.testing.assert_allclose(centres, [(p.x, p.y) for p in points.geometry])
     assert len(set(places)) == len(points)
     assert points["stratum"].value_counts().to_dict() == dict(
@@ -77,6 +80,20 @@ def test_points_are_empty_and_their_order_tells_nothing(path, tmp_path):
     same = (strata[1:] == strata[:-1]).mean()
     chance = (np.bincount(strata) / len(strata)) ** 2
     assert same == pytest.approx(chance.sum(), abs=0.1)
+
+
+def test_the_number_of_a_stratum_does_not_tell_its_class(tmp_path):
+    """Interpreters may see it in other programs than QGIS."""
+    codes = patches(40, classes=3)
+    write_class_map(make_map(codes, chunks=16), tmp_path / "map.zarr")
+    seen = set()
+    for seed in range(20):
+        target = tmp_path / f"{seed}.gpkg"
+        _, design = read(sample(tmp_path / "map.zarr", target, size=150, seed=seed)[0])
+        assert design["name"].tolist() == list(SCHEME.names)
+        assert sorted(design["stratum"]) == [1, 2, 3]
+        seen.add(tuple(design["stratum"]))
+    assert len(seen) > 3
 
 
 def test_the_design_adds_up_to_the_map(path, tmp_path):
@@ -127,7 +144,8 @@ def test_maps_without_crs_and_in_degrees(crs, tmp_path):
         assert design["area_m2"].isna().all()
         row, column = -points.geometry.y - 0.5, points.geometry.x - 0.5
         there = codes[row.astype(int), column.astype(int)]
-        np.testing.assert_array_equal(there, points["stratum"])
+        number = np.array([0, *design["stratum"]])
+        np.testing.assert_array_equal(number[there], points["stratum"])
     else:
         assert points.crs == crs
         # a pixel at 60 degrees north is half as wide as it is high, 1.11 km
@@ -225,8 +243,10 @@ def test_a_class_of_one_pixel_is_in_the_sample(tmp_path):
     write_class_map(make_map(codes), tmp_path / "map.zarr")
     for number, allocation in enumerate(("balanced", "equal", "proportional", "optimal")):
         target = tmp_path / f"{number}.gpkg"
-        points, _ = read(sample(tmp_path / "map.zarr", target, size=60, allocation=allocation)[0])
-        assert (points["stratum"] == 2).sum() == 1
+        points, design = read(
+            sample(tmp_path / "map.zarr", target, size=60, allocation=allocation)[0]
+        )
+        assert (points["stratum"] == design["stratum"][1]).sum() == 1
         assert len(points) == 60
 
 

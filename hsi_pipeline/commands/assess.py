@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
-from hsi_pipeline.classes import scheme_from_attrs
+from hsi_pipeline.classes import UNLABELLED, scheme_from_attrs
 from hsi_pipeline.commands.assessment import (
     Assessment,
     assessment_json,
@@ -26,14 +24,14 @@ from hsi_pipeline.commands.comparing import (
     parse_merge,
 )
 from hsi_pipeline.commands.designs import (
-    DESIGNS,
+    STATED_DESIGNS,
     choose_design,
     estimate_by_design,
     find_strata,
 )
+from hsi_pipeline.commands.learnt import about_training
 from hsi_pipeline.commands.reference_units import (
     ComparedUnits,
-    burn_points,
     compare_pixels,
     compare_points,
     tell_left_out,
@@ -42,10 +40,16 @@ from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.cube import grid_of
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.estimation import LEAST, Estimates
-from hsi_pipeline.ground_truth import labels_sha256
-from hsi_pipeline.ground_truth.points import ReferencePoints, read_design, read_points
+from hsi_pipeline.ground_truth.points import (
+    SampleDesign,
+    read_design,
+    read_points,
+)
 from hsi_pipeline.publish import check_target, open_class_map
 from hsi_pipeline.publish.record import accuracy_summary, record_accuracy
+
+_FEW_CLUSTERS = 20  # polygons below which intervals are rough (benchmarks/intervals.py)
+_UNLIKE = 0.01  # share by which areas may differ before it is said
 
 
 def assess(
@@ -72,19 +76,20 @@ def assess(
     Args:
         class_map: `.zarr` or raster file.
         reference: Points, each a unit; polygons, which are clusters of pixels; or a class raster.
-        design: How the reference was drawn, one of `designs.DESIGNS`.
+        design: How the reference was drawn, one of `designs.STATED_DESIGNS`.
         label_column: Column of class codes or names.
         name_column: Column that names the codes.
         class_table: CSV or YAML of code, name, color.
         split_column: Column that says train, validation or test: only test units count, or
-            validation units where none are marked test.
+            validation units, with a warning, where none are marked test.
         layer: Layer of the reference.
         where: SQL condition on the features.
         strata: Raster whose classes are the strata of a stratified sample, where they are neither
-            in the file nor the classes of the map.
+            in the file (then it is refused) nor the classes of the map.
         merge: Classes to join before, each "impervious=roof,pavement".
         model: Model that made the map, to see whether it was trained on this very reference; None:
-            the one that the map names, if it lies beside it.
+            the one that the map names, if it lies beside it. Some of its labels, or more than
+            those, go unnoticed.
         out: JSON file for the figures.
         record: Whether the figures are written into the map's attributes too, where an older
             record is replaced; pixels stay as they are.
@@ -100,8 +105,8 @@ def assess(
     terminal = terminal or Terminal(quiet=True)
     if out is not None:
         check_target(out, overwrite=overwrite, suffixes=(".json",))
-    if design not in DESIGNS:
-        raise InputError(f"--design {design} is not one of {', '.join(DESIGNS)}")
+    if design not in STATED_DESIGNS:
+        raise InputError(f"--design {design} is not one of {', '.join(STATED_DESIGNS)}")
     merges = [parse_merge(text) for text in merge]
     dataset = open_class_map(Path(class_map).resolve(), say=terminal.say)
     options: dict[str, Any] = {
@@ -113,7 +118,7 @@ def assess(
         "where": where,
     }
     drawn = read_design(reference)
-    points = read_points(reference, **options)
+    points = read_points(reference, **options, classes=scheme_from_attrs(dataset["class"].attrs))
     if points is not None:
         units = compare_points(points, dataset, terminal, drawn=drawn is not None)
     else:
@@ -151,9 +156,10 @@ def assess(
         strata=found.strata,
         warnings=(
             *_about_design(design, units, lost_design=lost_design),
+            *_about_areas(design, drawn, units, has_crs=has_crs),
             *found.warnings,
-            *_about_classes(classes, units, found.estimates),
-            *_about_training(dataset, Path(class_map), reference, model, units, points, options),
+            *_about_classes(design, classes, units, found.estimates),
+            *about_training(dataset, Path(class_map), reference, model, units, points, options),
         ),
     )
     for text in assessment.warnings:
@@ -162,8 +168,8 @@ def assess(
     if out is not None:
         write_assessment(Path(out), assessment, overwrite=overwrite)
     if record:
-        found = accuracy_summary(assessment_json(assessment))
-        terminal.say(f"accuracy recorded in {record_accuracy(class_map, found)}")
+        summary = accuracy_summary(assessment_json(assessment))
+        terminal.say(f"accuracy recorded in {record_accuracy(class_map, summary)}")
     return assessment
 
 
@@ -187,11 +193,45 @@ def _about_design(design: str, units: ComparedUnits, *, lost_design: bool) -> li
         )
     if units.draws < LEAST:
         warnings.append("all pixels are of one polygon, so nothing tells how uncertain figures are")
+    elif units.unit == "polygon" and units.draws < _FEW_CLUSTERS:
+        warnings.append(
+            f"intervals rest on {units.draws} polygons: below {_FEW_CLUSTERS} they are rough, and "
+            "too narrow where errors come in whole polygons"
+        )
+    if units.is_validation:
+        warnings.append("nothing is marked test, so the labels marked validation are taken")
+    return warnings
+
+
+def _about_areas(
+    design: str, drawn: SampleDesign | None, units: ComparedUnits, *, has_crs: bool
+) -> list[str]:
+    """Return what to know where areas of map, pixels and sample are unlike."""
+    warnings = []
+    unlike = units.map.largest_to_smallest - 1
+    if unlike > _UNLIKE:
+        warnings.append(
+            f"pixels of the map differ in area by {unlike:.0%}, and units count alike within a "
+            "stratum: figures are a little off where small and large pixels differ in accuracy; "
+            "a map in an equal-area CRS has no such pixels"
+        )
+    if design == "simple" and drawn is not None:
+        held = np.arange(len(units.map.pixels)) != UNLABELLED
+        area, unit = sum(one.area_m2 for one in drawn.strata), "m2"
+        mapped = float(units.map.areas[held].sum())
+        if not has_crs or math.isnan(area):
+            area, unit = sum(one.pixels for one in drawn.strata), "pixels"
+            mapped = float(units.map.pixels[held].sum())
+        if abs(mapped / area - 1) > _UNLIKE:
+            warnings.append(
+                f"the sample was drawn from {area:.0f} {unit}, this map has {mapped:.0f}: figures "
+                "are those of this map, of which the sample tells nothing where it was not drawn"
+            )
     return warnings
 
 
 def _about_classes(
-    classes: ComparedClasses, units: ComparedUnits, estimates: Estimates
+    design: str, classes: ComparedClasses, units: ComparedUnits, estimates: Estimates
 ) -> list[str]:
     """Return what to know about classes that only one side has, and few units."""
     names = classes.scheme.names
@@ -208,8 +248,10 @@ def _about_classes(
         warnings.append(f"no reference is of class {', '.join(map(repr, lacking))}")
     thin = [names[i] for i, few in enumerate(estimates.is_thinly_sampled) if few]
     if thin:
+        # without a design only areas are of strata
+        what = "area" if design == "none" else "area and the producer's accuracy"
         warnings.append(
-            f"intervals of the area and the producer's accuracy of {', '.join(map(repr, thin))} "
+            f"intervals of the {what} of {', '.join(map(repr, thin))} "
             "are too narrow: there are so few units where the map says otherwise that none of the "
             "class may be found there by chance; interpret more"
         )
@@ -219,65 +261,3 @@ def _about_classes(
             "of single classes mean little"
         )
     return warnings
-
-
-def _about_training(
-    dataset: xr.Dataset,
-    class_map: Path,
-    reference: str | os.PathLike[str],
-    model: str | os.PathLike[str] | None,
-    units: ComparedUnits,
-    points: ReferencePoints | None,
-    options: Mapping[str, Any],
-) -> list[str]:
-    """Return a warning if the model was trained on this reference.
-
-    Raises:
-        InputError: The model cannot be read, or is not the one that made the map.
-    """
-    made_by = str(dataset.attrs.get("model_sha256", ""))
-    beside = class_map.resolve().parent / Path(str(dataset.attrs.get("model", ""))).name
-    if model is None and not (made_by and beside.is_file()):
-        return []
-    # Torch, half a gigabyte, which nothing else here needs
-    from hsi_pipeline.checkpoint import checkpoint_hash, load_checkpoint
-
-    if model is None:
-        if checkpoint_hash(beside) != made_by:
-            return []
-        model = beside
-    card = load_checkpoint(model)[1]
-    if made_by and checkpoint_hash(model) != made_by:
-        raise InputError(
-            f"{model} is not the model that made the map (SHA-256 {made_by[:12]}); name that one"
-        )
-    learnt_from = card.training.get("labels", [])
-    held_out = options["split_column"] is not None and card.training.get("split") == "column"
-    if held_out or not _is_among(learnt_from, dataset, reference, units, points):
-        return []
-    return [
-        f"{Path(model).name} was trained on this very reference: the figures tell what it learnt "
-        "by heart, not how good the map is; give labels that it has not seen"
-    ]
-
-
-def _is_among(
-    learnt_from: Sequence[Mapping[str, str]],
-    dataset: xr.Dataset,
-    reference: str | os.PathLike[str],
-    units: ComparedUnits,
-    points: ReferencePoints | None,
-) -> bool:
-    """Tell whether a reference is one of some label files, as a file or by what it labels."""
-    if not learnt_from:
-        return False
-    if Path(reference).is_file():
-        with Path(reference).open("rb") as opened:
-            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-        if any(one.get("sha256") == sha256 for one in learnt_from):
-            return True
-    grid = grid_of(dataset)
-    labels = units.labels if points is None else burn_points(points, grid)
-    assert labels is not None
-    sha256 = labels_sha256(labels, grid)
-    return any(one.get("pixels_sha256") == sha256 for one in learnt_from)

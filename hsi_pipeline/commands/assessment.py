@@ -14,7 +14,7 @@ import numpy as np
 from hsi_pipeline.classes import ClassScheme
 from hsi_pipeline.commands.designs import UsedStratum
 from hsi_pipeline.commands.terminal import Terminal
-from hsi_pipeline.estimation import QUANTILE, Estimate, Estimates
+from hsi_pipeline.estimation import Estimate, Estimates
 from hsi_pipeline.publish import check_target, staged
 
 FORMAT = "hsi_pipeline assessment 1"
@@ -122,18 +122,20 @@ def _words(assessment: Assessment) -> str:
 
 
 def _shown(one: Estimate, digits: int = 3) -> str:
-    """Show an estimate with half of its interval, or with the ends of one that is exact."""
+    """Show an estimate with half of its interval, or with the ends of one that has no middle."""
     if math.isnan(one.value):
         return "-"
     value = f"{one.value:.{digits}f}"
     if math.isnan(one.standard_error):
         return value
+    if one.low == one.high:
+        return f"{value} ± {0:.{digits}f}"
     if one.standard_error == 0:
         low, high = (f"{end:.{digits}f}" for end in (one.low, one.high))
         if one.value in (one.low, one.high):
             return f"{value} (>{low})" if one.value == one.high else f"{value} (<{high})"
         return f"{value} ({low} to {high})"
-    return f"{value} ± {QUANTILE * one.standard_error:.{digits}f}"
+    return f"{value} ± {one.half_width:.{digits}f}"
 
 
 def assessment_json(assessment: Assessment) -> dict[str, Any]:

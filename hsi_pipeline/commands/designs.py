@@ -30,10 +30,10 @@ from hsi_pipeline.estimation import (
 from hsi_pipeline.ground_truth.points import ReferencePoints, SampleDesign
 from hsi_pipeline.publish import open_class_map
 
-DESIGNS = ("auto", "stratified", "simple", "none")
+STATED_DESIGNS = ("auto", "stratified", "simple", "none")
 """Sampling designs that a user may state; auto: what the file says, else none."""
 
-_UNDEFINED = Estimate(math.nan, math.nan, math.nan, math.nan)
+_UNDEFINED = Estimate(*(math.nan,) * 5)
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ class StratifiedPoints:
     """Place of the stratum of each (unit,)."""
     strata: tuple[UsedStratum, ...]
     """The strata."""
+    complete: np.ndarray
+    """Strata all of whose pixels are units (stratum,)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +73,7 @@ class DesignEstimates:
     estimates: Estimates
     """The scores."""
     strata: tuple[UsedStratum, ...]
-    """The strata; none without a design, or where there is one alone."""
+    """The strata; none without a design, or where a simple sample is not post-stratified."""
     warnings: tuple[str, ...] = ()
     """What could not be done."""
 
@@ -82,7 +84,7 @@ def choose_design(
     """Return the design: that which is stated, or else that of the file.
 
     Args:
-        design: One of `DESIGNS`.
+        design: One of `STATED_DESIGNS`.
         drawn: What the file says of itself.
         strata: Raster of strata.
         unit: `point`, `polygon` or `pixel`.
@@ -91,9 +93,15 @@ def choose_design(
         InputError: What is stated cannot be.
     """
     told = None if drawn is None else drawn.design
-    if told is not None and told not in DESIGNS[1:]:
+    if told is not None and told not in STATED_DESIGNS[1:]:
         raise InputError(
-            f"the file says that its sample is {told!r}; designs are {', '.join(DESIGNS[1:])}"
+            f"the file says that its sample is {told!r}; designs are "
+            f"{', '.join(STATED_DESIGNS[1:])}"
+        )
+    if strata is not None and told == "stratified":
+        raise InputError(
+            f"--strata {strata}, but the file has its own strata, which its points were drawn in; "
+            "leave out --strata"
         )
     if design == "auto":
         design = "stratified" if strata is not None else told or "none"
@@ -125,7 +133,7 @@ def find_strata(
         points: All points.
         units: Those that are compared.
         drawn: What the file says of itself.
-        strata: Raster of strata; it wins.
+        strata: Raster of strata, where the file has none.
         dataset: The class map.
         terminal: Where to report.
 
@@ -140,8 +148,8 @@ def find_strata(
         return _stratified(points, units, units.mapped, _classes_as_strata(scheme, units.map, grid))
     if points.stratum is None:
         raise InputError(
-            f"{points.path}: its points have no column 'stratum'; draw the sample again, or give "
-            "--strata"
+            f"{points.path}: its points have no column 'stratum', which tells where they were "
+            "drawn; draw the sample again"
         )
     sampled = {one.code: (one.name, one.pixels, one.area_m2) for one in drawn.strata if one.pixels}
     return _stratified(points, units, points.stratum[units.place], sampled)
@@ -158,8 +166,8 @@ def estimate_by_design(
     """Estimate as the design demands.
 
     A simple random sample is post-stratified by the classes of the map if each has two units. What
-    is no probability sample is counted as it is; its areas are those of such a post-stratification
-    or none, as the shares of labels say nothing of a map.
+    is no probability sample is counted as it is; its areas, and whether they are thinly sampled,
+    are those of such a post-stratification or none, as the shares of labels say nothing of a map.
 
     Args:
         design: `stratified`, `simple` or `none`.
@@ -177,21 +185,22 @@ def estimate_by_design(
             reference,
             stratum=stratified.stratum,
             weights=np.array([one.weight for one in used]),
-            complete=np.array([one.units >= one.pixels for one in used]),
+            complete=stratified.complete,
         )
         return DesignEstimates(estimate(sample, count), used)
     sample = tally_units(mapped, reference, cluster=units.cluster, units=units.count)
     areas, pixels = (classes.sum_of_map(one) for one in (units.map.areas, units.map.pixels))
     by_class = poststratify(sample, areas)
     if design == "none":
-        shares = (_UNDEFINED,) * count if by_class is None else estimate(by_class, count).area_share
-        return DesignEstimates(
-            replace(estimate(sample, count), area_share=shares),
-            (),
-            ("areas are not estimated: some class of the map has fewer than two labelled pixels",)
-            if by_class is None
-            else (),
+        post = None if by_class is None else estimate(by_class, count)
+        found = replace(
+            estimate(sample, count),
+            area_share=(_UNDEFINED,) * count if post is None else post.area_share,
+            is_thinly_sampled=(False,) * count if post is None else post.is_thinly_sampled,
         )
+        kind = "polygons" if units.unit == "polygon" else "pixels"
+        text = f"areas are not estimated: some class of the map has fewer than two labelled {kind}"
+        return DesignEstimates(found, (), (text,) if post is None else ())
     if by_class is None:
         return DesignEstimates(
             estimate(sample, count),
@@ -236,7 +245,9 @@ def _strata_of_raster(
     if not known.any():
         raise InputError(f"{strata}: no point lies in one of its classes; is it of this place?")
     left = units.keep(known, "outside")
-    return _stratified(points, left, codes[known], _classes_as_strata(scheme, facts, grid))
+    named = _classes_as_strata(scheme, facts, grid)
+    # its pixels are not those that points are in: none of its strata is known to be complete
+    return _stratified(points, left, codes[known], named, of_units=False)
 
 
 def _classes_as_strata(
@@ -259,6 +270,8 @@ def _stratified(
     units: ComparedUnits,
     codes: np.ndarray,
     named: Mapping[int, tuple[str, int, float]],
+    *,
+    of_units: bool = True,
 ) -> StratifiedPoints:
     """Put units into strata.
 
@@ -267,6 +280,7 @@ def _stratified(
         units: The units.
         codes: Code of the stratum of each (unit,).
         named: Name, pixels and area of each stratum by code.
+        of_units: Whether a unit is one of these pixels, so that as many of them are all.
 
     Raises:
         InputError: A code is of no stratum, or a stratum has too few units for a variance.
@@ -281,11 +295,11 @@ def _stratified(
     held = np.bincount(stratum, minlength=len(named)).tolist()
     sizes = np.array([pixels if math.isnan(area) else area for _, pixels, area in named.values()])
     for (name, pixels, _), number in zip(named.values(), held, strict=True):
-        if number < min(LEAST, pixels):
+        if number < (min(LEAST, pixels) if of_units else LEAST):
             raise InputError(
                 f"{points.path}: stratum {name!r} has {number} interpreted "
                 f"{'point' if number == 1 else 'points'} on the map, {LEAST} are needed in each; "
-                "interpret more points there, or give larger strata by --strata"
+                "interpret more points there"
             )
     used = [
         UsedStratum(*one, weight, number)
@@ -293,4 +307,5 @@ def _stratified(
             named.values(), (sizes / sizes.sum()).tolist(), held, strict=True
         )
     ]
-    return StratifiedPoints(units, stratum, tuple(used))
+    complete = np.array([of_units and one.units >= one.pixels for one in used])
+    return StratifiedPoints(units, stratum, tuple(used), complete)

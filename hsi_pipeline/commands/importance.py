@@ -13,6 +13,7 @@ from torch import nn
 
 from hsi_pipeline.checkpoint import load_checkpoint
 from hsi_pipeline.classes import UNLABELLED
+from hsi_pipeline.commands.learnt import is_learnt_from
 from hsi_pipeline.commands.messages import (
     about,
     check_quantity,
@@ -25,7 +26,7 @@ from hsi_pipeline.commands.scheduling import choose_device
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.datasets import GroundTruthDataset, HyperspectralDataset
 from hsi_pipeline.errors import InputError
-from hsi_pipeline.ground_truth import align_labels, read_labels
+from hsi_pipeline.ground_truth import align_labels, labels_sha256, read_labels
 from hsi_pipeline.importance import (
     LabelledBatch,
     PermutationResult,
@@ -80,7 +81,8 @@ def importance(
 
     Args:
         scene: Scene file, of any sensor that can give the model's bands.
-        labels: Vector file or class raster.
+        labels: Vector file or class raster; best labels that the model has not seen, as what it
+            learnt by heart may rely on more. A warning tells if it was trained on these.
         model: Model file.
         out: Target, `.csv`.
         figure: Target of a picture, `.png`, `.svg` or `.pdf`; None draws none.
@@ -128,6 +130,13 @@ def importance(
         class_table=class_table, layer=layer, where=where,
     )  # fmt: skip
     report_labels(terminal, truth)
+    pixels_sha256 = labels_sha256(truth.labels, source.grid)
+    narrowed = layer is not None or where is not None
+    if is_learnt_from(card, labels, pixels_sha256, narrowed=narrowed):
+        terminal.warn(
+            f"{Path(model).name} was trained on these very labels: what it relies on there may be "
+            "what it learnt by heart; labels that were held out tell what it relies on elsewhere"
+        )
     with about(labels):
         codes = align_labels(truth, card.classes)
     known = valid_among(cube_of(source), codes != UNLABELLED, bands)

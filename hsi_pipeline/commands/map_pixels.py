@@ -29,6 +29,8 @@ class MapFacts:
     """Pixels of each code int64 (256,)."""
     areas: np.ndarray
     """Their area in m2, in pixels where there is no CRS (256,)."""
+    largest_to_smallest: float = 1.0
+    """Area of the largest pixel with a class over that of the smallest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,14 +131,16 @@ def _read(
     raster = da.asarray(class_map["class"].data)
     windows = chunk_windows(raster.shape, CHUNK)
     pixels, areas = np.zeros(_CODES, np.int64), np.zeros(_CODES)
+    smallest, largest = np.inf, 0.0
     task = partial(_read_one, raster, grid, look)
     for done, found in enumerate(
         in_order(task, [(i, *window) for i, window in enumerate(windows)]), start=1
     ):
         pixels += found[0]
         areas += found[1]
-        if found[2] is not None:
-            keep(found[2])
+        smallest, largest = min(smallest, found[2]), max(largest, found[3])
+        if found[4] is not None:
+            keep(found[4])
         if progress is not None:
             progress(done, len(windows))
     strange = set(np.flatnonzero(pixels).tolist()) - {UNLABELLED, *scheme.codes}
@@ -145,7 +149,7 @@ def _read(
             f"the map holds code {min(strange)}, which its legend lacks; its classes are "
             f"{', '.join(map(str, scheme.codes))}"
         )
-    return MapFacts(pixels, areas)
+    return MapFacts(pixels, areas, max(largest / smallest, 1.0))
 
 
 def _read_one(
@@ -155,8 +159,8 @@ def _read_one(
     number: int,
     rows: slice,
     columns: slice,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return pixels and area of each code in a window, and what a function makes of it."""
+) -> tuple[np.ndarray, np.ndarray, float, float, np.ndarray | None]:
+    """Return pixels and area of each code in a window, areas of pixels, what a function makes."""
     codes = read_window(raster[rows, columns], rows, columns)
     pixels = np.bincount(codes.ravel(), minlength=_CODES)
     # one for each window: PROJ's objects are not for several threads
@@ -166,4 +170,6 @@ def _read_one(
     else:
         weights = np.broadcast_to(measured, codes.shape).ravel()
         areas = np.bincount(codes.ravel(), weights, _CODES)
-    return pixels, areas, look(number, codes, (rows, columns))
+    of_class = np.broadcast_to(measured, codes.shape)[codes != UNLABELLED]
+    smallest, largest = of_class.min(initial=np.inf), of_class.max(initial=0)
+    return pixels, areas, float(smallest), float(largest), look(number, codes, (rows, columns))

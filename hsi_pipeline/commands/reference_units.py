@@ -20,6 +20,7 @@ from hsi_pipeline.errors import InputError
 from hsi_pipeline.ground_truth import TEST, VALIDATION, read_labels
 from hsi_pipeline.ground_truth.checks import nothing_on_scene
 from hsi_pipeline.ground_truth.points import ReferencePoints, has_class_codes
+from hsi_pipeline.ground_truth.truth import places_sha256
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,6 +51,8 @@ class ComparedUnits:
     """Points left out since others in their pixel are of other classes."""
     labels: np.ndarray | None = None
     """Codes of the reference on the map's grid (y, x); None for points."""
+    is_validation: bool = False
+    """Whether these are the labels marked validation, as none is marked test."""
 
     @property
     def draws(self) -> int:
@@ -84,9 +87,10 @@ def compare_points(
     """
     grid = grid_of(dataset)
     rows, columns, inside = points.pixels(grid)
-    wanted = np.ones(len(inside), bool)
+    wanted, part = np.ones(len(inside), bool), None
     if points.parts is not None:
-        wanted = points.parts == _held_out(points.parts[inside])
+        part = _held_out(points.parts[inside])
+        wanted = points.parts == part
     labelled = wanted & (points.codes != UNLABELLED)
     left_out = {
         "outside": int((labelled & ~inside).sum()) + points.without_geometry,
@@ -126,6 +130,7 @@ def compare_points(
         map=facts,
         left_out=left_out,
         disagreeing=disagreeing,
+        is_validation=part == VALIDATION,
     )
 
 
@@ -148,10 +153,10 @@ def compare_pixels(
     """
     truth = read_labels(reference, grid_of(dataset), **columns)
     report_labels(terminal, truth)
-    labels = truth.labels
+    labels, part = truth.labels, None
     if truth.splits is not None:
-        held_out = truth.splits == _held_out(truth.splits)
-        labels = np.where(held_out, labels, np.uint8(UNLABELLED))
+        part = _held_out(truth.splits)
+        labels = np.where(truth.splits == part, labels, np.uint8(UNLABELLED))
     with terminal.chunk_progress("comparing", dataset["class"].size) as progress:
         facts, found = read_map_at_labels(dataset, labels, truth.units, progress=progress)
     known = found.mapped != UNLABELLED
@@ -179,6 +184,7 @@ def compare_pixels(
         map=facts,
         left_out=left_out,
         labels=truth.labels,
+        is_validation=part == VALIDATION,
     )
 
 
@@ -220,15 +226,15 @@ def _occurring(scheme: ClassScheme, codes: np.ndarray) -> ClassScheme:
     return ClassScheme(tuple(c for c in scheme.categories if c.code in present))
 
 
-def burn_points(points: ReferencePoints, grid: GeoBox) -> np.ndarray:
-    """Return points as label codes (y, x), 0 where they disagree, as `read_labels` reads them."""
+def points_sha256(points: ReferencePoints, grid: GeoBox) -> str:
+    """Return `labels_sha256` of points as `read_labels` reads them: none where they disagree."""
     rows, columns, inside = points.pixels(grid)
     held = np.flatnonzero(inside & (points.codes != UNLABELLED))
     place = np.ravel_multi_index((rows[held], columns[held]), tuple(grid.shape))
-    single, _ = _distinct(np.unique(place, return_inverse=True)[1], points.codes[held])
-    labels = np.zeros(tuple(grid.shape), np.uint8)
-    labels.ravel()[place[single]] = points.codes[held][single]
-    return labels
+    _, number = np.unique(place, return_inverse=True)
+    single, _ = _distinct(number, points.codes[held])
+    kept = held[single][np.argsort(place[single])]
+    return places_sha256(np.sort(place[single]), points.codes[kept], grid)
 
 
 def tell_left_out(left_out: Mapping[str, int]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -16,12 +17,12 @@ from hsi_pipeline.classes import ClassScheme, scheme_from_attrs
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.cube import grid_of
 from hsi_pipeline.errors import InputError
+from hsi_pipeline.estimation import LEAST, QUANTILE
 from hsi_pipeline.publish import check_target, open_class_map
 from hsi_pipeline.publish.sample_form import write_sample
 from hsi_pipeline.reference_sample import (
     ALLOCATIONS,
     DESIGNS,
-    LEAST,
     DrawnPixels,
     Stratum,
     allocate,
@@ -87,7 +88,7 @@ def sample(
     rates = _rates(expected, scheme)
     with terminal.chunk_progress("counting", dataset["class"].size) as progress:
         counts = count_classes(dataset, progress=progress)
-    strata = strata_of(counts, design)
+    strata = _renumber(strata_of(counts, design), seed)
     pixels = np.array([one.pixels for one in strata])
     by_class = counts.by_row.sum(0)
     right = by_class * [rates[code] for code in counts.codes]
@@ -200,6 +201,16 @@ def _size(
     return size
 
 
+def _renumber(strata: Sequence[Stratum], seed: int) -> tuple[Stratum, ...]:
+    """Number several strata from 1 in random order, so that a number does not tell the class."""
+    if len(strata) == 1:
+        return tuple(strata)
+    numbers = np.random.default_rng(seed).permutation(len(strata)) + 1
+    return tuple(
+        replace(one, code=number) for one, number in zip(strata, numbers.tolist(), strict=True)
+    )
+
+
 def _points(drawn: DrawnPixels, grid: GeoBox) -> gpd.GeoDataFrame:
     """Return the centres of pixels, numbered in their random order."""
     x, y = grid.affine @ (drawn.column + 0.5, drawn.row + 0.5)
@@ -251,5 +262,5 @@ def _report(
             terminal.say(f"{one.name}: all {number} pixels are in the sample")
     terminal.say(
         f"overall accuracy will have a standard error of about {standard_error:.4f} "
-        f"(95 % interval +/- {1.96 * standard_error:.3f}) if the map is as accurate as expected"
+        f"(95 % interval +/- {QUANTILE * standard_error:.3f}) if the map is as accurate as expected"
     )

@@ -154,6 +154,7 @@ def read_points(
     split_column: str | None = None,
     layer: str | None = None,
     where: str | None = None,
+    classes: ClassScheme | None = None,
 ) -> ReferencePoints | None:
     """Read points, None where a file holds polygons or pixels.
 
@@ -166,6 +167,8 @@ def read_points(
         split_column: Column that says train, validation or test.
         layer: Layer of the file.
         where: SQL condition.
+        classes: Those of the map that the points were drawn from: interpreters may write names or
+            codes of them.
 
     Raises:
         InputError: The file cannot be read, or gives no point a class.
@@ -196,7 +199,10 @@ def read_points(
     without_geometry = len(features) - len(placed)
     features = placed.explode(ignore_index=True)  # each point of several is a unit
     table = ClassTable() if class_table is None else read_class_table(class_table)
-    labels = _filled_in(features[label_column]) if drawn else features[label_column]
+    labels = features[label_column]
+    if drawn:
+        of_map = {} if classes is None else dict(zip(classes.codes, classes.names, strict=True))
+        labels = _filled_in(labels, dict(table.names) or of_map)
     codes, names = codes_of_column(name, labels, table)
     _check_filled_in(name, codes, label_column, drawn=drawn)
     if name_column is not None:
@@ -228,13 +234,24 @@ def has_class_codes(
     return dtype.kind in "iuf"
 
 
-def _filled_in(values: pd.Series) -> pd.Series:
-    """Return what interpreters wrote in a column of text, as codes if they wrote codes."""
+def _filled_in(values: pd.Series, names: Mapping[int, str]) -> pd.Series:
+    """Return what interpreters wrote in a column of text: codes if all did, else names.
+
+    Args:
+        values: The column.
+        names: Of classes by code. Digits are the class that is called so, or else has that code.
+    """
     texts = values.astype("string").str.strip()
     texts = texts[texts.notna() & (texts != "")]
-    if texts.empty or not texts.str.fullmatch(r"\d+").all():
+    coded = texts.str.fullmatch(r"\d+") & ~texts.isin(list(names.values()))
+    if coded.empty or not coded.any():
         return values
-    return pd.Series(pd.to_numeric(texts).reindex(values.index).to_numpy(float), name=values.name)
+    numbers = pd.to_numeric(texts[coded])
+    if coded.all():
+        return pd.Series(numbers.reindex(values.index).to_numpy(float), name=values.name)
+    written = values.copy()
+    written[numbers.index] = [names.get(int(code), str(code)) for code in numbers]
+    return written
 
 
 def _check_filled_in(path: str, codes: np.ndarray, column: str, *, drawn: bool) -> None:

@@ -89,10 +89,22 @@ def labels_sha256(labels: np.ndarray, grid: GeoBox) -> str:
         SHA-256 as hexadecimal digits.
     """
     places = np.flatnonzero(labels)
+    return places_sha256(places, labels.ravel()[places], grid)
+
+
+def places_sha256(places: np.ndarray, codes: np.ndarray, grid: GeoBox) -> str:
+    """Return what `labels_sha256` does, for labels that are few on a large grid.
+
+    Args:
+        places: Labelled pixels, counted row by row, ascending (pixel,).
+        codes: Their class codes, none 0 (pixel,).
+        grid: Their grid.
+    """
+    shape = tuple(map(int, grid.shape))
     # without the CRS, of which the same one has many texts
-    found = hashlib.sha256(f"{labels.shape} {tuple(grid.affine)[:6]}".encode())
+    found = hashlib.sha256(f"{shape} {tuple(grid.affine)[:6]}".encode())
     found.update(places.astype("<i8").tobytes())
-    found.update(labels.ravel()[places].astype(np.uint8).tobytes())
+    found.update(codes.astype(np.uint8).tobytes())
     return found.hexdigest()
 
 

@@ -2,9 +2,9 @@
 
 The layer `sample` has a point at the centre of each pixel, and a form where the class is chosen
 from those of the map. Who interprets must not know what the map says there: strata are numbered at
-random, the form in QGIS hides the number, and no column has the class. Other programs show the
-number, and the table `design` says which class it is; so it takes a look to know, not an effort not
-to. That table tells how the points were drawn, which estimates of accuracy and area need.
+random, and the form in QGIS hides the number. Other programs show it, and it is the table `design`
+that says which class a number is. That table tells how the points were drawn, too, which estimates
+of accuracy and area need.
 """
 
 from __future__ import annotations
