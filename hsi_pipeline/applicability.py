@@ -31,7 +31,7 @@ def fit_applicability(
 
     The threshold is the distance that one in twenty of the training spectra themselves exceeds when
     it is held out. (Meyer & Pebesma take the largest but for outliers, which lets more new
-    materials pass: benchmarks/accuracy/applicability.py.)
+    materials pass: benchmarks/README.md.)
 
     Args:
         spectra: Reflectance (pixel, band) of the training pixels.

@@ -7,7 +7,7 @@ depend on the model), map the scene with the layer `dissimilarity`, and see how 
 test pixels of that class from those of the others: area under the ROC curve (AUC), and the share
 of both that is above 1, the threshold. Data: the sample scene (train.gpkg, test.gpkg); EnMAP
 Potsdam with the published split (14 tiles, 1 tile). Prints a Markdown table. With --cost: what
-the layer adds to the time and memory of mapping a scene of 2,000 x 2,000 pixels.
+layers add to the time of mapping a scene of 2,000 x 2,000 pixels.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from hsi_pipeline.classes import ClassScheme
 from hsi_pipeline.commands.fitting import EPOCH_CHOSEN_BY, Fitted, fit, predict, score
 from hsi_pipeline.commands.labelled import LabelledScene, Part, accuracy_at
 from hsi_pipeline.commands.terminal import Terminal
+from hsi_pipeline.errors import InputError
 from hsi_pipeline.estimators import BASELINES
 from hsi_pipeline.training import TrainingSettings, epoch_score
 
@@ -39,8 +40,17 @@ def judge(
     *,
     baselines: bool,
 ) -> Judgement:
-    """Score a model on the validation pixels, beside the baselines if it is a network."""
+    """Score a model on the validation pixels, beside the baselines if it is a network.
+
+    Raises:
+        InputError: There is no such pixel of the model's classes.
+    """
     known = part.validation & (data.indices(part.scheme) > 0)
+    if not known.any():
+        raise InputError(
+            "no validation label is of a class that has training labels, so that nothing tells how "
+            "good the model is; mark some of each class as validation"
+        )
     scored, scores = score(data, fitted.model, known)
     predicted = np.zeros(known.shape, np.uint8)
     predicted[scored] = scores.argmax(1) + 1
