@@ -4,8 +4,8 @@ After Meyer & Pebesma (2021), Predicting into unknown space? Estimating the area
 spatial prediction models, Methods in Ecology and Evolution 12:1620-1633,
 doi:10.1111/2041-210X.13650: the distance to the nearest training data, against distances within
 them. Other than there, bands are not weighted by importance but half whitened, and the training
-data are centres of clusters: to these the distance costs as much as a small layer, and new materials
-are found as well by them as by all spectra (benchmarks/README.md).
+data are centres of clusters: the distance to these costs as much as a small layer, and new
+materials are found as well by them as by all spectra (benchmarks/README.md).
 """
 
 from __future__ import annotations
