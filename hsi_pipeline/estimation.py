@@ -386,8 +386,11 @@ def _kappa(
     hit = (sample.mapped == sample.reference) / rest
     more = (truths[sample.mapped] + maps[sample.reference]) * (1 - right) / rest**2
     exact = (overall.exact - chance) / rest
-    value = np.array([(right - chance) / rest])
-    return _intervals(value, errors((hit - more)[:, None]), exact, overall.quantile, least=-1)[0]
+    value, found = np.array([(right - chance) / rest]), errors((hit - more)[:, None])
+    if found[0] < _ZERO and np.isnan(overall.exact).any():
+        # the map or the reference is of one class, and kappa 0 whatever the units
+        value, found = np.full(1, np.nan), np.full(1, np.nan)
+    return _intervals(value, found, exact, overall.quantile, least=-1)[0]
 
 
 def _mean(errors: _Errors, scores: _Scores, overall: _Scores, proportions: np.ndarray) -> Estimate:

@@ -84,7 +84,8 @@ def write_sample(path, points, strata, design="stratified"):
     """Write a sample as `sample` does: points with strata, and the table of its design."""
     pyogrio.write_dataframe(points, path, layer="sample", driver="GPKG")
     table = pd.DataFrame(strata, columns=["stratum", "name", "pixels", "area_m2"])
-    table = table.assign(design=design, points=0, seed=0, map="map.tif", model_sha256="")
+    number = [int((points["stratum"] == code).sum()) for code in table["stratum"]]
+    table = table.assign(design=design, points=number, seed=0, map="map.tif", model_sha256="")
     pyogrio.write_dataframe(table, path, layer="design", driver="GPKG", append=True)
     return path
 
@@ -661,7 +662,7 @@ def test_strata_that_points_were_drawn_in_are_not_replaced(class_map, tmp_path, 
         assert "other.tif, but the file has its own strata, which its points were drawn in" in err
         assert "leave out --strata" in err
     # a simple sample may be post-stratified by any raster
-    simple = write_sample(tmp_path / "simple.gpkg", points, [(0, "all", 9, 9.0)], "simple")
+    simple = write_sample(tmp_path / "simple.gpkg", points, [(0, "all", 1980, 9.0)], "simple")
     assert assess(class_map, simple, strata=other).design == "stratified"
 
 
@@ -1208,3 +1209,119 @@ def test_the_confusion_matrix_of_a_raster_map_of_another_program(tmp_path):
     np.testing.assert_array_equal(found.estimates.counts, matrix)
     expected = estimate(of_matrix(matrix), 3)
     assert found.estimates.iou[1] == expected.iou[1]
+
+
+# --- what may become of a sample in other hands -------------------------------------------------
+
+
+@pytest.fixture
+def sample_file(class_map, tmp_path):
+    """A stratified sample, 20 points in each class, and its strata as the table has them."""
+    codes = field()
+    rng = np.random.default_rng(3)
+    places = np.concatenate([rng.permutation(np.flatnonzero(codes == code))[:20] for code in NAMES])
+    rows, columns = np.unravel_index(places, codes.shape)
+    strata = codes[rows, columns].astype(int)
+    points = drawn(rows, columns, strata, [NAMES[code] for code in strata])
+    table = [(c, NAMES[c], int((codes == c).sum()), float((codes == c).sum() * 900)) for c in NAMES]
+    return points, table, tmp_path / "sample.gpkg"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("pixels", None, "line 2 of its table 'design': 'pixels' is empty; it must be a whole num"),
+        ("pixels", -4, "'pixels' is -4; it must be a whole number from 0"),
+        ("pixels", "many", "'pixels' is 'many'"),
+        ("stratum", None, "'stratum' is empty"),
+        ("area_m2", -5.0, "'area_m2' is -5.0; it must be an area above 0, unless all are empty"),
+        ("area_m2", 0.0, "'area_m2' is 0.0"),
+        ("area_m2", float("inf"), "'area_m2' is inf"),
+        ("area_m2", None, "'area_m2' is empty"),
+        ("pixels", 3, "stratum 'tree' has 20 points, but 3 pixels by the table 'design'"),
+        ("points", 12, "stratum 'tree' has 20 points, 12 were drawn; those added by hand"),
+    ],
+)
+def test_a_table_of_a_design_is_checked(class_map, sample_file, cli, column, value, words):
+    points, strata, path = sample_file
+    write_sample(path, points, strata)
+    table = pyogrio.read_dataframe(path, layer="design")
+    if isinstance(value, str):
+        table[column] = table[column].astype(str)
+    table.loc[1, column] = value
+    path.unlink()
+    pyogrio.write_dataframe(points, path, layer="sample", driver="GPKG")
+    pyogrio.write_dataframe(table, path, layer="design", driver="GPKG", append=True)
+    code, _, err = cli("assess", class_map, path)
+    assert code == 2
+    assert words in err
+    assert err.splitlines()[-1].startswith("error: ")
+
+
+def test_points_of_a_sample_that_are_missing_are_counted(class_map, sample_file, cli):
+    points, strata, path = sample_file
+    write_sample(path, points, strata)
+    table = pyogrio.read_dataframe(path, layer="design")
+    path.unlink()
+    pyogrio.write_dataframe(points.iloc[::2], path, layer="sample", driver="GPKG")
+    pyogrio.write_dataframe(table, path, layer="design", driver="GPKG", append=True)
+    code, _, err = cli("assess", class_map, path)
+    assert code == 0
+    assert "30 of 60 drawn points are missing from the file" in err
+    _, _, err = cli("assess", class_map, path, "--design", "none")
+    assert "--design none: the sample that the file says it is, is not taken for one" in err
+
+
+@pytest.mark.parametrize(
+    ("strata", "words"),
+    [
+        (["one"] * 60, "a point has stratum 'one'; strata are whole numbers from 0"),
+        ([None] * 5 + [3] * 55, "stratum 'tree' has 55 points"),
+    ],
+)
+def test_strata_of_points_are_checked(class_map, sample_file, cli, strata, words):
+    points, table, path = sample_file
+    write_sample(path, points, table)
+    design = pyogrio.read_dataframe(path, layer="design")
+    path.unlink()
+    pyogrio.write_dataframe(points.assign(stratum=strata), path, layer="sample", driver="GPKG")
+    pyogrio.write_dataframe(design, path, layer="design", driver="GPKG", append=True)
+    code, _, err = cli("assess", class_map, path)
+    assert code == 2
+    assert words in err
+
+
+def test_blank_strata_are_counted(class_map, sample_file, cli):
+    points, table, path = sample_file
+    write_sample(path, points, table)
+    design = pyogrio.read_dataframe(path, layer="design")
+    path.unlink()
+    blank = points.assign(stratum=points["stratum"].astype("Int64"))
+    blank.loc[:4, "stratum"] = pd.NA
+    pyogrio.write_dataframe(blank, path, layer="sample", driver="GPKG")
+    pyogrio.write_dataframe(design, path, layer="design", driver="GPKG", append=True)
+    code, _, err = cli("assess", class_map, path)
+    assert code == 2
+    assert "5 points have no stratum; leave them out or fill it in" in err
+
+
+def test_polygons_and_points_are_not_mixed(class_map, tmp_path, cli):
+    shapes = [box(*UTM @ (2, 8), *UTM @ (5, 5)), Point(UTM @ (20.5, 20.5))]
+    mixed = gpd.GeoDataFrame({"class": ["water", "roof"]}, geometry=shapes, crs=CRS)
+    path = tmp_path / "mixed.geojson"
+    mixed.to_crs(4326).to_file(path)
+    code, _, err = cli("assess", class_map, path)
+    assert code == 2
+    assert "mixes 1 polygons and 1 points" in err
+
+
+def test_the_reference_is_never_the_target(class_map, tmp_path, cli):
+    rows, columns, names = random_points(field(), 30)
+    points = write_points(tmp_path / "points.gpkg", rows, columns, names)
+    reference = tmp_path / "points.json"
+    gpd.read_file(points).to_crs(4326).to_file(reference, driver="GeoJSON")
+    before = reference.read_bytes()
+    code, _, err = cli("assess", class_map, reference, "--out", reference, "--overwrite")
+    assert code == 2
+    assert "write the result elsewhere" in err
+    assert reference.read_bytes() == before

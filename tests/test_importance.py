@@ -420,3 +420,16 @@ def test_figures_of_few_bands_without_gradients_or_wavelengths(nm, tmp_path):
     figure.savefig(tmp_path / "i.png")
     assert len(figure.axes) == 2  # no axis of gradients
     assert figure.axes[0].get_xlabel() == ("band" if np.isnan(nm[0]) else "wavelength in nm")
+
+
+def test_inputs_are_never_the_target_and_seeds_are_not_negative(tiny, model, tmp_path, cli):
+    table = tmp_path / "classes.csv"
+    table.write_text("code,name,color\n1,water,#0000ff\n3,tree,#00ff00\n7,roof,#ff0000\n")
+    given = ("importance", tiny.path, tiny.labels, model, "--label-column", "code")
+    code, _, err = cli(*given, "--class-table", table, "--out", table, "--overwrite")
+    assert code == 2
+    assert "write the result elsewhere" in err
+    assert table.read_text().startswith("code,name,color")
+    code, _, err = cli(*given, "--out", tmp_path / "a.csv", "--seed", "-1")
+    assert code == 2
+    assert "--seed -1 is negative" in err

@@ -25,11 +25,12 @@ from hsi_pipeline.commands.comparing import (
 )
 from hsi_pipeline.commands.designs import (
     STATED_DESIGNS,
+    about_drawn,
     choose_design,
     estimate_by_design,
     find_strata,
 )
-from hsi_pipeline.commands.learnt import about_training
+from hsi_pipeline.commands.learnt import about_training, check_no_input
 from hsi_pipeline.commands.reference_units import (
     ComparedUnits,
     compare_pixels,
@@ -105,6 +106,7 @@ def assess(
     terminal = terminal or Terminal(quiet=True)
     if out is not None:
         check_target(out, overwrite=overwrite, suffixes=(".json",))
+        check_no_input(out, class_map, reference, class_table, strata, model)
     if design not in STATED_DESIGNS:
         raise InputError(f"--design {design} is not one of {', '.join(STATED_DESIGNS)}")
     merges = [parse_merge(text) for text in merge]
@@ -124,7 +126,9 @@ def assess(
     else:
         units = compare_pixels(reference, options, dataset, terminal)
     design = choose_design(design, drawn, strata, units.unit)
-    stratified = None
+    stratified, missing = None, []
+    if points is not None and drawn is not None and design != "none" and strata is None:
+        missing = about_drawn(points, drawn)
     if design == "stratified":
         assert points is not None
         stratified = find_strata(points, units, drawn, strata, dataset, terminal)
@@ -142,6 +146,7 @@ def assess(
     areas = classes.sum_of_map(units.map.areas)
     sampled = None if stratified is None else sum(one.area_m2 for one in stratified.strata)
     lost_design = points is not None and points.stratum is not None and drawn is None
+    denied = drawn is not None and design == "none"
     assessment = Assessment(
         map=Path(class_map).name,
         reference=Path(reference).name,
@@ -155,7 +160,8 @@ def assess(
         estimates=found.estimates,
         strata=found.strata,
         warnings=(
-            *_about_design(design, units, lost_design=lost_design),
+            *_about_design(design, units, lost_design=lost_design, denied=denied),
+            *missing,
             *_about_areas(design, drawn, units, has_crs=has_crs),
             *found.warnings,
             *_about_classes(design, classes, units, found.estimates),
@@ -173,10 +179,17 @@ def assess(
     return assessment
 
 
-def _about_design(design: str, units: ComparedUnits, *, lost_design: bool) -> list[str]:
+def _about_design(
+    design: str, units: ComparedUnits, *, lost_design: bool, denied: bool
+) -> list[str]:
     """Return what to know about the sample."""
     warnings = []
-    if design == "none":
+    if denied:
+        warnings.append(
+            "--design none: the sample that the file says it is, is not taken for one, so the "
+            "figures are those of these labels, and no interval is design-based"
+        )
+    elif design == "none":
         lost = "It looks like one that lost its table 'design': keep the GeoPackage as drawn. "
         warnings.append(
             "the reference is no probability sample as far as is known, so the figures are those "

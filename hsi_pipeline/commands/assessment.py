@@ -106,7 +106,8 @@ def _show_areas(terminal: Terminal, assessment: Assessment) -> None:
 
 def _words(assessment: Assessment) -> str:
     """Describe the design."""
-    number = f"{assessment.sample_units} {assessment.unit}s"
+    number = f"{assessment.sample_units} {assessment.unit}"
+    number += "" if assessment.sample_units == 1 else "s"
     if assessment.unit == "polygon":
         number += f" as clusters of {assessment.estimates.counts.sum()} pixels"
     if assessment.design == "none":

@@ -155,6 +155,36 @@ def find_strata(
     return _stratified(points, units, points.stratum[units.place], sampled)
 
 
+def about_drawn(points: ReferencePoints, drawn: SampleDesign) -> list[str]:
+    """Return a warning where points that were drawn are missing.
+
+    Raises:
+        InputError: There are more points than were drawn, or than there are pixels.
+    """
+    for one in drawn.strata:
+        found = len(points.codes)
+        if points.stratum is not None:
+            found = int((points.stratum == one.code).sum())
+        if one.points is not None and found > one.points:
+            raise InputError(
+                f"{points.path}: stratum {one.name!r} has {found} points, {one.points} were drawn; "
+                "those added by hand are no random sample: leave them out, or take --design none"
+            )
+        if found > one.pixels:
+            raise InputError(
+                f"{points.path}: stratum {one.name!r} has {found} points, but {one.pixels} pixels "
+                "by the table 'design'; draw the sample again"
+            )
+    number = sum(one.points or 0 for one in drawn.strata)
+    lacking = number - len(points.codes) - points.without_geometry
+    if lacking <= 0:
+        return []
+    return [
+        f"{lacking} of {number} drawn points are missing from the file, or left out by --where: "
+        "the others stand for them"
+    ]
+
+
 def estimate_by_design(
     design: str,
     classes: ComparedClasses,
@@ -285,6 +315,11 @@ def _stratified(
     Raises:
         InputError: A code is of no stratum, or a stratum has too few units for a variance.
     """
+    if blank := int((codes < 0).sum()):
+        raise InputError(
+            f"{points.path}: {blank} {'point has' if blank == 1 else 'points have'} no stratum; "
+            "leave them out or fill it in"
+        )
     unknown = set(np.unique(codes).tolist()) - set(named)
     if unknown:
         raise InputError(

@@ -13,7 +13,7 @@ from torch import nn
 
 from hsi_pipeline.checkpoint import load_checkpoint
 from hsi_pipeline.classes import UNLABELLED
-from hsi_pipeline.commands.learnt import is_learnt_from
+from hsi_pipeline.commands.learnt import check_no_input, is_learnt_from
 from hsi_pipeline.commands.messages import (
     about,
     check_quantity,
@@ -116,9 +116,14 @@ def importance(
         raise InputError(f"--region is {region_nm:g} nm; it must be above 0")
     if repeats < 1:
         raise InputError(f"--repeats is {repeats}; it must be at least 1")
+    if seed < 0:
+        raise InputError(f"--seed {seed} is negative")
     check_target(out, overwrite=overwrite, suffixes=(".csv",))
     if figure is not None:
         check_target(figure, overwrite=overwrite, suffixes=FIGURE_SUFFIXES)
+    for target in (out, figure):
+        if target is not None:
+            check_no_input(target, scene, labels, model, class_table)
     chosen_device = choose_device(device)
     network, card = load_checkpoint(model)
     source, bands = _open(

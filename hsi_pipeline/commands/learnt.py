@@ -44,6 +44,19 @@ def is_learnt_from(
         return hashlib.file_digest(opened, "sha256").hexdigest() in files
 
 
+def check_no_input(target: str | os.PathLike[str], *inputs: str | os.PathLike[str] | None) -> None:
+    """Refuse to write a file over one that is read.
+
+    Raises:
+        InputError: The target is one of the inputs.
+    """
+    for path in inputs:
+        if path is None or not (Path(target).exists() and Path(path).exists()):
+            continue
+        if Path(target).samefile(path):
+            raise InputError(f"{target} is read as {path}; write the result elsewhere")
+
+
 def about_training(
     dataset: xr.Dataset,
     class_map: Path,

@@ -40,6 +40,8 @@ EXPECTED = 0.8
 MIN_PER_CLASS = 50
 """Fewest points of a class in the balanced allocation, unless the user says otherwise."""
 
+_NAMED = 3  # strata that a message names
+
 
 def sample(
     class_map: str | os.PathLike[str],
@@ -257,9 +259,15 @@ def _report(
         for one, number in pairs
     ]
     terminal.table("Sample", ("stratum", "pixels", "share", "points"), rows)
-    for one, number in pairs:
-        if number == one.pixels:
-            terminal.say(f"{one.name}: all {number} pixels are in the sample")
+    whole = [one for one, number in pairs if number == one.pixels]
+    if len(whole) == 1:
+        number = whole[0].pixels
+        text = "its only pixel is" if number == 1 else f"all {number} pixels are"
+        terminal.say(f"{whole[0].name}: {text} in the sample")
+    elif whole:
+        names = ", ".join(one.name for one in whole[:_NAMED])
+        names += ", ..." if len(whole) > _NAMED else ""
+        terminal.say(f"{len(whole)} strata ({names}): all of their pixels are in the sample")
     terminal.say(
         f"overall accuracy will have a standard error of about {standard_error:.4f} "
         f"(95 % interval +/- {QUANTILE * standard_error:.3f}) if the map is as accurate as expected"

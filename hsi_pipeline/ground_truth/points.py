@@ -57,6 +57,8 @@ class SampledStratum:
     """Number of its pixels."""
     area_m2: float
     """Their area; NaN where the map had no CRS."""
+    points: int | None = None
+    """Number of points drawn there; None if the file does not say."""
 
 
 @dataclass(frozen=True)
@@ -132,17 +134,58 @@ def read_design(path: str | PathLike[str]) -> SampleDesign | None:
             + (f"has no column {', '.join(lacking)}" if lacking else "is empty")
             + "; draw the sample again, or state the design by --design"
         )
-    designs = sorted(set(table["design"]))
+    designs = sorted(set(table["design"].fillna("").astype(str)))
+    if designs == [""]:
+        raise InputError(
+            f"{name}: its table {DESIGN_LAYER!r} has nothing in column 'design'; it is stratified "
+            "or simple"
+        )
     if len(designs) != 1 or table[STRATUM_COLUMN].duplicated().any():
         raise InputError(
             f"{name}: its table {DESIGN_LAYER!r} needs one line for each stratum, all of one "
             f"design; it has {len(table)} lines of {', '.join(map(str, designs))}"
         )
-    strata = tuple(
-        SampledStratum(int(code), str(title), int(pixels), float(area))
-        for code, title, pixels, area in table[list(_DESIGN_COLUMNS[1:])].itertuples(index=False)
-    )
-    return SampleDesign(str(designs[0]), strata)
+    codes, pixels = (_whole_numbers(name, table[key]) for key in (STRATUM_COLUMN, "pixels"))
+    counts = _whole_numbers(name, table["points"]) if "points" in table else [None] * len(codes)
+    areas = _areas(name, table["area_m2"])
+    titles = table["name"].astype(str)
+    rows = zip(codes, titles, pixels, areas, counts, strict=True)
+    return SampleDesign(designs[0], tuple(SampledStratum(*row) for row in rows))
+
+
+def _whole_numbers(path: str, column: pd.Series) -> list[int]:
+    """Return a column of the table of a design, of numbers from 0.
+
+    Raises:
+        InputError: Names the line.
+    """
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(float)
+    good = np.isfinite(numbers) & (numbers >= 0) & (numbers == np.floor(numbers))
+    _check_column_of_design(path, column, good, "a whole number from 0")
+    return [int(number) for number in numbers]
+
+
+def _areas(path: str, column: pd.Series) -> list[float]:
+    """Return the areas of strata, all NaN where there are none.
+
+    Raises:
+        InputError: Names the line.
+    """
+    areas = pd.to_numeric(column, errors="coerce").to_numpy(float)
+    if not column.isna().all():
+        good = np.isfinite(areas) & (areas > 0)
+        _check_column_of_design(path, column, good, "an area above 0, unless all are empty")
+    return [float(area) for area in areas]
+
+
+def _check_column_of_design(path: str, column: pd.Series, good: np.ndarray, wanted: str) -> None:
+    if not good.all():
+        line = int(np.argmin(good))
+        found = "empty" if pd.isna(column.iloc[line]) else repr(column.tolist()[line])
+        raise InputError(
+            f"{path}: line {line + 1} of its table {DESIGN_LAYER!r}: {column.name!r} is {found}; "
+            f"it must be {wanted}"
+        )
 
 
 def read_points(
@@ -194,7 +237,14 @@ def read_points(
         wanted.append(STRATUM_COLUMN)
     features = read_features(name, layer, list(dict.fromkeys(wanted)), where)
     placed = features[~(features.geometry.isna() | features.geometry.is_empty)]
-    if placed.empty or set(placed.geom_type) - {"Point", "MultiPoint"}:
+    is_point = placed.geom_type.isin(["Point", "MultiPoint"])
+    is_polygon = placed.geom_type.isin(["Polygon", "MultiPolygon"])
+    if is_point.any() and is_polygon.any():
+        raise InputError(
+            f"{name}: layer {layer!r} mixes {is_polygon.sum()} polygons and {is_point.sum()} "
+            "points, which are units of two kinds; choose one by --where or --layer"
+        )
+    if not len(placed) or not is_point.all():
         return None
     without_geometry = len(features) - len(placed)
     features = placed.explode(ignore_index=True)  # each point of several is a unit
@@ -215,7 +265,7 @@ def read_points(
         has_codes=pd.api.types.is_numeric_dtype(labels) or bool(table.names),
         without_geometry=without_geometry,
         parts=None if split_column is None else parts_of_column(name, features[split_column]),
-        stratum=_stratum_codes(features),
+        stratum=_stratum_codes(name, features),
     )
 
 
@@ -267,8 +317,21 @@ def _check_filled_in(path: str, codes: np.ndarray, column: str, *, drawn: bool) 
         )
 
 
-def _stratum_codes(features: Mapping[str, pd.Series]) -> np.ndarray | None:
-    """Return the codes of strata, -1 where there is none, or None without such a column."""
+def _stratum_codes(path: str, features: Mapping[str, pd.Series]) -> np.ndarray | None:
+    """Return the codes of strata, -1 where there is none, or None without such a column.
+
+    Raises:
+        InputError: Something there is no code.
+    """
     if STRATUM_COLUMN not in features:
         return None
-    return pd.to_numeric(features[STRATUM_COLUMN]).fillna(-1).to_numpy().astype(np.int64)
+    column = features[STRATUM_COLUMN]
+    blank = column.isna() | (column.astype("string").str.strip() == "").fillna(True)
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(float)
+    wrong = ~blank.to_numpy(bool) & ~((numbers >= 0) & (numbers == np.floor(numbers)))
+    if wrong.any():
+        raise InputError(
+            f"{path}: a point has stratum {column.tolist()[int(np.argmax(wrong))]!r}; strata are "
+            f"whole numbers from 0, those of its table {DESIGN_LAYER!r}"
+        )
+    return np.where(blank, -1, numbers).astype(np.int64)

@@ -10,6 +10,7 @@ of accuracy and area need.
 from __future__ import annotations
 
 import os
+import sqlite3
 import warnings
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -20,6 +21,7 @@ import pyogrio
 from affine import Affine
 
 from hsi_pipeline.classes import ClassScheme
+from hsi_pipeline.errors import InputError
 from hsi_pipeline.publish import check_target, staged
 from hsi_pipeline.publish.vector import add_style
 
@@ -32,6 +34,10 @@ DESIGN_COLUMNS = (
 
 _HEAD = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _OPTIONS = {"driver": "GPKG", "dataset_options": {"VERSION": "1.2"}}  # as for polygons
+_CANNOT_WRITE = (
+    pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError,
+    pyogrio.errors.GeometryError,
+)  # fmt: skip
 _NO_VALUE = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"  # what QGIS takes for NULL in a list
 _COLOR = "255,255,0,255"  # seen on vegetation, soil and water
 _EDGE = "0,0,0,255"
@@ -61,7 +67,7 @@ def write_sample(
         The file.
 
     Raises:
-        InputError: As `check_target`.
+        InputError: As `check_target`, or the file cannot be written, as on a full disk.
     """
     path = Path(path)
     check_target(path, overwrite=overwrite, suffixes=(".gpkg",))
@@ -69,15 +75,20 @@ def write_sample(
     filled = points[["sample_id", "stratum", "geometry"]].copy()
     filled.insert(2, "reference", empty)
     filled.insert(3, "note", empty)
-    with staged(path) as target, warnings.catch_warnings():
-        # pixel coordinates have no CRS, and that is right
-        warnings.filterwarnings("ignore", message="'crs' was not provided")
-        pyogrio.write_dataframe(
-            filled, target, layer=SAMPLE, geometry_type="Point", geometry_name="geometry",
-            **_OPTIONS,
-        )  # fmt: skip
-        pyogrio.write_dataframe(design[list(DESIGN_COLUMNS)], target, layer=DESIGN, **_OPTIONS)
-        add_style(target, SAMPLE, form_qml(scheme, transform), "", "form for interpretation")
+    try:
+        with staged(path) as target, warnings.catch_warnings():
+            # pixel coordinates have no CRS, and that is right
+            warnings.filterwarnings("ignore", message="'crs' was not provided")
+            pyogrio.write_dataframe(
+                filled, target, layer=SAMPLE, geometry_type="Point", geometry_name="geometry",
+                **_OPTIONS,
+            )  # fmt: skip
+            pyogrio.write_dataframe(design[list(DESIGN_COLUMNS)], target, layer=DESIGN, **_OPTIONS)
+            add_style(target, SAMPLE, form_qml(scheme, transform), "", "form for interpretation")
+    except (*_CANNOT_WRITE, sqlite3.Error) as error:
+        raise InputError(
+            f"{path} cannot be written, is there no room left? {str(error).splitlines()[0]}"
+        ) from error
     return path
 
 
