@@ -11,6 +11,7 @@ import xarray as xr
 from hsi_pipeline.checkpoint import checkpoint_hash
 from hsi_pipeline.classes import ClassScheme, scheme_from_attrs
 from hsi_pipeline.commands.report_inputs import (
+    check_areas,
     open_cube,
     read_assessment,
     read_card,
@@ -106,6 +107,8 @@ def report(
         terminal.warn(warning)
     with terminal.progress("reading the map") as progress:
         overview = overview_of(dataset, progress=progress)
+    if assessment is not None and assessed is not None and grid.crs is not None:
+        check_areas(assessment, assessed, scheme, overview.areas_m2)
     if not overview.classified:
         terminal.warn("the map holds no classified pixel")
     content = Report(

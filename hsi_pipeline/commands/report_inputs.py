@@ -28,6 +28,9 @@ from hsi_pipeline.scene.files import shown
 _SAME_PIXEL = 1e-3  # of a pixel, that the corners of equal grids may lie apart
 
 
+_SAME_AREA = 1e-3  # of the whole, that mapped areas may differ by
+
+
 def read_assessment(
     path: str | os.PathLike[str], scheme: ClassScheme, warnings: list[str]
 ) -> Mapping[str, Any]:
@@ -57,13 +60,39 @@ def read_assessment(
         ) from error
     if not is_square:
         raise InputError(f"{path}: the confusion matrix does not fit its classes; assess anew")
-    for told, missing in (
-        ("the map has, and the assessment has not", sorted(set(scheme.names) - names)),
-        ("the assessment has, and the map has not", sorted(names - set(scheme.names))),
-    ):
-        if missing:
-            warnings.append(f"Classes that {told}: {', '.join(missing)}; is it of another map?")
+    lacking, added = sorted(set(scheme.names) - names), sorted(names - set(scheme.names))
+    if lacking:
+        other = f"were they joined to {', '.join(added)}" if added else "is it of another map"
+        warnings.append(f"Classes that the assessment has not: {', '.join(lacking)}; {other}?")
     return found
+
+
+def check_areas(
+    path: str | os.PathLike[str],
+    assessment: Mapping[str, Any],
+    scheme: ClassScheme,
+    areas: np.ndarray,
+) -> None:
+    """Refuse an assessment whose mapped areas are not those of the map.
+
+    Args:
+        path: Its file.
+        assessment: What `assess` wrote.
+        scheme: Classes of the map.
+        areas: Area of each class code (256,), m2.
+
+    Raises:
+        InputError: It is of another map, or of what the map was before.
+    """
+    told = {one["name"]: one.get("mapped_area_m2") for one in assessment["classes"]}
+    total = float(areas[1:].sum())
+    for name, code in zip(scheme.names, scheme.codes, strict=True):
+        area = told.get(name)
+        if area is not None and abs(area - areas[code]) > _SAME_AREA * total:
+            raise InputError(
+                f"{path} is the assessment of another map: of {name!r} it has {area:,.0f} m2, this "
+                f"map {areas[code]:,.0f} m2; assess this one"
+            )
 
 
 def read_card(path: str | os.PathLike[str], dataset: xr.Dataset, warnings: list[str]) -> ModelCard:

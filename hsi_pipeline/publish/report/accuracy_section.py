@@ -96,6 +96,8 @@ def _areas_table(
             number = amount(found[0]) if found else DASH
             row.append(element("td", number, element("small", between) if between else None))
         rows.append(row)
+    if estimates is not None:
+        rows += _rows_of_other_classes(report)
     foot = element("tr", element("th", "All", scope="row"), element("td", amount(total)),
                    element("td") if estimates is not None else None)  # fmt: skip
     heads = ["Class", f"Mapped, {unit}"] + ([f"Estimated, {unit}"] if estimates else [])
@@ -105,6 +107,31 @@ def _areas_table(
         element("tbody", rows),
         element("tfoot", foot),
     )
+
+
+def _rows_of_other_classes(report: Report) -> list[ET.Element]:
+    """Return rows of the classes that only the assessment has: joined ones, and the reference's."""
+    known = {category.name for category in report.categories}
+    m2, _ = area_unit(report)
+    rows = []
+    for one in (report.assessment or {}).get("classes", ()):
+        area = one.get("area_m2") or {}
+        if one["name"] in known or area.get("value") is None:
+            continue
+        low, high = area.get("low"), area.get("high")
+        between = None
+        if low is not None and high is not None:
+            between = f"{amount(low / m2)}{DASH}{amount(high / m2)}"
+        mapped = one.get("mapped_area_m2")
+        rows.append(
+            element(
+                "tr",
+                element("th", class_label(one["name"], one["color"]), scope="row"),
+                element("td", DASH if mapped is None else amount(mapped / m2)),
+                element("td", amount(area["value"] / m2), element("small", between)),
+            )
+        )
+    return rows
 
 
 def accuracy_section(report: Report) -> ET.Element:
