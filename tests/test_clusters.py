@@ -329,11 +329,3 @@ def test_containers_of_the_manifests_do_the_work(manifests, workflow, model, loc
             assert result.returncode == 0, result.stderr
     assert (tmp_path / "model" / "fetched.safetensors").read_bytes() == model.read_bytes()
     assert_same_map(tmp_path / "out" / "map.zarr", local_map)
-
-
-def test_the_image_copies_what_is_there():
-    lines = (EXAMPLES / "Dockerfile").read_text().splitlines()
-    root = EXAMPLES.parent.parent
-    copied = [name for line in lines if line.startswith("COPY") for name in line.split()[1:-1]]
-    assert "pyproject.toml" in copied
-    assert all((root / name).exists() for name in copied)

@@ -11,7 +11,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 
 
 def requirements(lines):
@@ -23,14 +24,23 @@ def constraints():
     return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
 
+# what conda-forge calls otherwise
+CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+
+
 def test_conda_environment_names_the_packages_of_pyproject_with_the_same_ranges():
-    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    conda = requirements(re.sub(r"^pytorch\b", "torch", line) for line in listed)
+    file = yaml.safe_load((ROOT / "environment.yml").read_text())
+    conda = {CONDA_NAMES.get(n, n): r for n, r in requirements(file["dependencies"]).items()}
     python = conda.pop("python")
+    build = requirements(PYPROJECT["build-system"]["requires"])
+    assert conda.pop("setuptools").specifier == build["setuptools"].specifier
     wanted = requirements(PROJECT["dependencies"])
-    assert conda.keys() == wanted.keys()
-    assert {n: r.specifier for n, r in conda.items()} == {n: r.specifier for n, r in wanted.items()}
+    # to install this package, and a part of GDAL that PyPI's wheels have inside
+    assert conda.keys() - wanted.keys() == {"pip", "libgdal-jp2openjpeg"}
+    assert wanted.keys() <= conda.keys()
+    assert {n: conda[n].specifier for n in wanted} == {n: r.specifier for n, r in wanted.items()}
     assert str(python.specifier) == PROJECT["requires-python"]
+    assert file["channels"] == ["conda-forge", "nodefaults"]
 
 
 def test_constraints_pin_every_direct_dependency_inside_its_range():
