@@ -19,7 +19,7 @@ from pydantic import (
     ValidationInfo,
 )
 
-from hsi_pipeline.errors import InputError
+from hsi_pipeline.errors import InputError, did_you_mean
 
 _FOLDER = "folder"
 
@@ -250,7 +250,7 @@ def load(path: str | os.PathLike[str]) -> Workflow | Archive:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise InputError(f"{file}: no such workflow file") from error
+        raise InputError(f"{file}: no such workflow file{did_you_mean(file)}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read as text ({error})") from error
     try:

@@ -1,5 +1,14 @@
 """What a user can get wrong, said in one or two lines."""
 
+from __future__ import annotations
+
+import difflib
+import os
+from itertools import islice
+from pathlib import Path
+
+_MOST_NAMES = 5000  # of a folder: with more, what is alike takes seconds to find
+
 
 class InputError(ValueError):
     """A file, option or combination of them that cannot be worked with.
@@ -24,3 +33,29 @@ class SourceChangedError(InputError):
 
 class TargetError(InputError):
     """A place of results that cannot be read or written."""
+
+
+def did_you_mean(path: str | os.PathLike[str]) -> str:
+    """Return what to add to the message on a file that is not there; "" if nothing is like it.
+
+    Args:
+        path: A local path. It is a folder of it that is looked for where that is missing already.
+    """
+    if "://" in os.fspath(path) or os.fspath(path).startswith("/vsi"):
+        return ""
+    missing, said = Path(os.path.abspath(path)), Path(path)
+    is_folder = False
+    while not missing.parent.is_dir():
+        if missing == missing.parent:  # a drive that is not there
+            return ""
+        missing, said, is_folder = missing.parent, said.parent, True
+    try:
+        with os.scandir(missing.parent) as entries:
+            names = [entry.name for entry in islice(entries, _MOST_NAMES)]
+    except OSError:
+        return ""
+    lower = {name.lower(): name for name in names if not name.startswith(".")}
+    near = difflib.get_close_matches(missing.name.lower(), lower, n=1, cutoff=0.75)
+    found = [f"did you mean {said.parent / lower[near[0]]}?"] if near else []
+    parts = [f"there is no folder {said}", *found] if is_folder else found
+    return f"; {', '.join(parts)}" if parts else ""

@@ -12,6 +12,7 @@ from hsi_pipeline.archive.scenes import ArchiveScene
 from hsi_pipeline.scene.files import shown
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+_RESERVED = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)  # devices of Windows
 _LONGEST_ID = 150  # file names may have 255 bytes, and outputs add their endings
 _HEX_DIGITS = 6
 
@@ -37,6 +38,8 @@ def printable(text: str) -> str:
 def safe_id(text: str) -> str:
     """Return an id that can name files: letters, digits, "-" and "_", at most 150 of them."""
     safe = _UNSAFE.sub("_", text) or "scene"
+    if _RESERVED.fullmatch(safe):
+        safe += "_"
     if len(safe) > _LONGEST_ID:
         digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
         safe = f"{safe[: _LONGEST_ID - 9]}-{digest[:8]}"

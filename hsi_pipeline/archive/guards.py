@@ -10,7 +10,8 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from pystac.utils import make_absolute_href
 
@@ -102,7 +103,7 @@ def _path_of(href: str) -> str:
     parts = urlsplit(href)
     if parts.netloc not in ("", "localhost"):
         raise InputError(f"{href}, a file of another machine; it is refused")
-    return unquote(parts.path)
+    return url2pathname(parts.path)
 
 
 def _is_inside(path: str, folder: str) -> bool:

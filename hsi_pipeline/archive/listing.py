@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.request import url2pathname
 
 from hsi_pipeline.archive.candidates import Candidate, printable, unique
 from hsi_pipeline.archive.folders import Walk
@@ -84,7 +85,9 @@ def list_scenes(
             may not, the selection makes no sense, or no scene is left.
     """
     wanted = read_selection(selection)
-    source = address_of(os.fspath(source)).removeprefix("file://")
+    source = address_of(os.fspath(source))
+    if source.startswith("file://"):
+        source = url2pathname(source.removeprefix("file://"))
     found = _find(source, wanted, arrays=pixel_coordinates, progress=progress)
     if not found.is_catalog:
         _refuse_catalog_options(source, selection)

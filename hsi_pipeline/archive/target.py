@@ -238,11 +238,11 @@ class Target:
         place.parent.mkdir(parents=True, exist_ok=True)
         if place.exists():
             old = work.with_name(f".old-{secrets.token_hex(4)}")
-            os.rename(place, old)
-            os.rename(work, place)
+            os.replace(place, old)
+            os.replace(work, place)
             shutil.rmtree(old, ignore_errors=True)
         else:
-            os.rename(work, place)
+            os.replace(work, place)
 
     def _entries(self, name: str) -> list[tuple[str, bool]]:
         try:

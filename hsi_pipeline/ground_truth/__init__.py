@@ -11,7 +11,7 @@ from pathlib import Path
 
 from odc.geo.geobox import GeoBox
 
-from hsi_pipeline.errors import InputError
+from hsi_pipeline.errors import InputError, did_you_mean
 from hsi_pipeline.ground_truth.class_table import ClassTable, read_class_table
 from hsi_pipeline.ground_truth.rasters import is_array_file, read_array, read_raster
 from hsi_pipeline.ground_truth.truth import (
@@ -77,7 +77,7 @@ def read_labels(
     table = ClassTable() if class_table is None else read_class_table(class_table)
     name = str(path)
     if "://" not in name and not name.startswith("/vsi") and not Path(path).exists():
-        raise InputError(f"{name}: there is no such label file")
+        raise InputError(f"{name}: there is no such label file{did_you_mean(name)}")
     is_array = is_array_file(name)
     if not is_array and (layers := vector_layers(name)):
         return read_vector(

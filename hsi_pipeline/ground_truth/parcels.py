@@ -9,7 +9,7 @@ import geopandas as gpd
 import pandas as pd
 import pyogrio
 
-from hsi_pipeline.errors import InputError
+from hsi_pipeline.errors import InputError, did_you_mean
 from hsi_pipeline.ground_truth.vectors import vector_layers
 
 
@@ -30,7 +30,7 @@ def read_parcels(path: str | PathLike[str], layer: str | None = None) -> gpd.Geo
     """
     name = str(path)
     if "://" not in name and not name.startswith("/vsi") and not Path(path).exists():
-        raise InputError(f"{name}: there is no such parcel file")
+        raise InputError(f"{name}: there is no such parcel file{did_you_mean(name)}")
     if name.lower().endswith((".parquet", ".geoparquet")):  # the wheels' GDAL cannot read it
         return _read_parquet(name)
     layer = _choose_layer(name, layer)

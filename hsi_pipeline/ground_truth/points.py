@@ -14,7 +14,7 @@ import pyogrio
 from odc.geo.geobox import GeoBox
 
 from hsi_pipeline.classes import ClassScheme
-from hsi_pipeline.errors import InputError
+from hsi_pipeline.errors import InputError, did_you_mean
 from hsi_pipeline.ground_truth.checks import scheme_of_file
 from hsi_pipeline.ground_truth.class_table import ClassTable, read_class_table
 from hsi_pipeline.ground_truth.columns import (
@@ -218,7 +218,7 @@ def read_points(
     """
     name = str(path)
     if "://" not in name and not name.startswith("/vsi") and not Path(path).exists():
-        raise InputError(f"{name}: there is no such reference file")
+        raise InputError(f"{name}: there is no such reference file{did_you_mean(name)}")
     layers = {} if is_array_file(name) else vector_layers(name)
     if not layers:
         return None

@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -177,3 +177,5 @@ def _locked(folder: Path, path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        with suppress(OSError):  # Windows removes no folder with a file that is open: only now
+            folder.rmdir()

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from hsi_pipeline.errors import InputError
+from hsi_pipeline.errors import InputError, did_you_mean
 
 # "/vsizip/FILE.zip/NAME" and "/vsizip/{FILE.zip}/NAME", the two ways in which GDAL writes it
 _INSIDE = re.compile(r"/vsi(?:zip|tar)/\{?(.+?\.(?:zip|tar\.gz|tar|tgz))\}?(?:/(.*))?", re.I)
@@ -29,7 +29,7 @@ def check_file(path: str) -> None:
         return
     if os.path.isdir(path):
         raise InputError(f"{path} is a folder; give the scene file inside it")
-    raise InputError(f"{path}: no such file")
+    raise InputError(f"{path}: no such file{did_you_mean(path)}")
 
 
 def full_path(path: str) -> str:

@@ -8,9 +8,10 @@ import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
-from hsi_pipeline.errors import InputError
+from hsi_pipeline.errors import InputError, did_you_mean
 from hsi_pipeline.scene.addresses import is_absent, open_bytes, share_settings
 from hsi_pipeline.scene.archives import deflated_names, list_archive, open_member
 from hsi_pipeline.scene.files import (
@@ -168,7 +169,7 @@ def place_of(path: str) -> tuple[Place, str]:
     if os.path.isdir(path):
         return _folder(path), ""
     if not os.path.isfile(path):
-        raise InputError(f"{path}: no such file")
+        raise InputError(f"{path}: no such file{did_you_mean(path)}")
     root, name = os.path.split(os.path.abspath(path))
     return Place(root, "", tuple(sorted(os.listdir(root)))), name
 
@@ -221,7 +222,7 @@ def _folder(path: str) -> Place:
         folders.sort()
         # the insides of other stores, which may be millions of chunks
         folders[:] = [name for name in folders if not name.endswith((".zarr", ".SAFE"))]
-        within = os.path.relpath(folder, root)
+        within = Path(os.path.relpath(folder, root)).as_posix()
         names += [name if within == "." else posixpath.join(within, name) for name in files]
         if len(names) > _MOST_NAMES:
             raise InputError(f"{path} holds more than {_MOST_NAMES} files; give the scene inside")
@@ -230,7 +231,7 @@ def _folder(path: str) -> Place:
 
 def _archive(path: str) -> Place:
     if not is_remote(path) and not os.path.isfile(path):
-        raise InputError(f"{path}: no such file")
+        raise InputError(f"{path}: no such file{did_you_mean(path)}")
     kind = archive_kind(path)
     root = full_path(path)
     names = list_archive(root, kind, file_stamp(path))
