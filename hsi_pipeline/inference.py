@@ -23,7 +23,7 @@ from torch import nn
 
 from hsi_pipeline.chunk_tasks import ChunkTasks, SharedNetwork, passes_at_once
 from hsi_pipeline.classes import ClassScheme, scheme_to_attrs
-from hsi_pipeline.cube import WindowReader, grid_of, scale_offset
+from hsi_pipeline.cube import WindowReader, check_cube, grid_of, scale_offset
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.map_layers import NUMBER_LAYERS, OPTIONAL_LAYERS
 from hsi_pipeline.models.applicability import Applicability
@@ -88,6 +88,7 @@ def classify_cube(
         InputError: chunk or precision cannot be, a layer is not known or cannot be made, or the
             model cannot do without a band.
     """
+    check_cube(cube)
     check_layers(layers)
     if "dissimilarity" in layers and applicability is None:
         raise InputError(

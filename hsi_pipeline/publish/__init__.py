@@ -16,7 +16,7 @@ from pathlib import Path
 import geopandas as gpd
 import xarray as xr
 
-from hsi_pipeline.errors import InputError, SourceChangedError
+from hsi_pipeline.errors import InputError, SourceChangedError, did_you_mean
 from hsi_pipeline.publish.cog import open_raster, write_cog
 from hsi_pipeline.publish.filling import FAILED_CHUNKS as FAILED_CHUNKS
 from hsi_pipeline.publish.layer import Layer as Layer
@@ -190,7 +190,7 @@ def open_class_map(
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"{path}: no such file")
+        raise InputError(f"{path}: no such file{did_you_mean(path)}")
     if path.suffix.lower() == ".zarr":
         return open_store(path, say=say)
     return open_raster(path, say)
@@ -263,9 +263,14 @@ def _siblings(path: Path) -> list[Path]:
     suffix = path.suffix.lower()
     parts = {"stem": path.stem, "suffix": path.suffix, "name": path.name}
     files = [path.with_name(name.format(**parts)) for name in _SIBLINGS.get(suffix, ())]
-    if suffix not in SUFFIXES or suffix == ".zarr" or _namesakes(path):
+    if not _is_format(suffix) or suffix == ".zarr" or _namesakes(path):
         return files  # a style that another file has too is not this one's alone
     return files + [path.with_suffix(style) for style in _STYLES]
+
+
+def _is_format(suffix: str) -> bool:
+    """Tell whether results have a suffix; scripts may have added to the tables."""
+    return suffix in MAP_WRITERS or suffix in POLYGON_WRITERS
 
 
 def _namesakes(path: Path) -> list[Path]:
@@ -286,7 +291,7 @@ def _check_styles(path: Path) -> None:
         InputError: Names both files.
     """
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES or suffix in (".zarr", ".gpkg") or not (others := _namesakes(path)):
+    if not _is_format(suffix) or suffix in (".zarr", ".gpkg") or not (others := _namesakes(path)):
         return
     for style in (path.with_suffix(end) for end in _STYLES):
         if not style.exists():
@@ -335,9 +340,9 @@ def _replace(new: Path, target: Path) -> None:
         os.replace(new, target)
         return
     old = new.with_name(f"{new.name}.old")  # goes with the hidden folder
-    os.rename(target, old)
+    os.replace(target, old)
     try:
-        os.rename(new, target)
+        os.replace(new, target)
     except BaseException:
-        os.rename(old, target)
+        os.replace(old, target)
         raise

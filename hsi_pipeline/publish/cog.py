@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,7 +170,7 @@ def _open_bands(path: Path) -> tuple[da.Array, GeoBox, dict[str, Any]]:
                 "tags": source.tags(),
                 "class_tags": source.tags(1) if source.count else {},
                 "names": source.descriptions,
-                "colors": source.colormap(1) if ColorInterp.palette in source.colorinterp else {},
+                "colors": _color_table(source),
             }
             # alpha is a mask, and so is what GDAL keeps as one
             count = sum(kind != ColorInterp.alpha for kind in source.colorinterp)
@@ -230,6 +230,8 @@ def _scheme(
 ) -> ClassScheme:
     """Return the classes of a raster: as `write_cog` noted them, or those found in its pixels."""
     tags = {key: _parse(text) for key, text in source["class_tags"].items()}
+    if "flag_values" not in tags:
+        tags = _copied_from_zarr(source["tags"])
     if "flag_values" in tags:
         return scheme_from_attrs(tags)
     colors = {
@@ -239,6 +241,29 @@ def _scheme(
     }
     names = {code: name for code, name in enumerate(_read_category_names(path)) if name}
     return find_scheme(path, codes, names, colors, say)
+
+
+def _color_table(source: rasterio.DatasetReader) -> dict[int, tuple[int, int, int, int]]:
+    """Return the colour table; a palette band may come without one."""
+    if ColorInterp.palette not in source.colorinterp:
+        return {}
+    try:
+        return source.colormap(1)
+    except ValueError:
+        return {}
+
+
+def _copied_from_zarr(tags: Mapping[str, str]) -> dict[str, list[Any]]:
+    """Return classes that GDAL copied from a Zarr array to the whole raster: {1,2} is a list."""
+    found = {
+        key: [
+            _parse(part) for part in tags[key].strip("{}").split("," if "{" in tags[key] else None)
+        ]
+        for key in ("flag_values", "class_names", "flag_colors")
+        if key in tags
+    }
+    # a comma in a name cannot be told from one between two names
+    return found if len({len(listed) for listed in found.values()}) == 1 else {}
 
 
 def _colors(scheme: ClassScheme) -> dict[int, tuple[int, int, int, int]]:

@@ -14,6 +14,7 @@ import numpy as np
 from rasterio.io import DatasetReader
 
 from hsi_pipeline.errors import InputError
+from hsi_pipeline.scene.band_table import good_bands, wavelengths_from_tags
 from hsi_pipeline.scene.envi_header import EnviHeader, kept_back
 from hsi_pipeline.scene.files import check_file, file_stamp
 from hsi_pipeline.scene.geotiff import GdalPixels, layout_advice
@@ -59,6 +60,7 @@ def open_source(path: str, *, pixel_coordinates: bool = False) -> SceneSource:
         check_pixel_type(path, raster)
         header = _header(path, place, image, raster)
         scale, offset = header.scale_offset()
+        tags = [{k.lower(): v for k, v in raster.tags(i).items()} for i in raster.indexes]
         return SceneSource(
             path=path,
             pixels=_pixels(path, place, image, raster, header),
@@ -69,8 +71,11 @@ def open_source(path: str, *, pixel_coordinates: bool = False) -> SceneSource:
                 transform=header.transform(),
             ),
             block=(1, raster.width),
-            wavelengths=header.wavelengths(),
-            good=header.good(),
+            # GDAL writes those of its own copies into the .aux.xml
+            wavelengths=header.wavelengths()
+            if header.text("wavelength")
+            else wavelengths_from_tags(tags, [{}] * len(tags), [None] * len(tags), {}),
+            good=header.good() if header.text("bbl") else good_bands(tags, {}),
             band_names=header.band_names(),
             scale=scale,
             offset=offset,
