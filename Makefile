@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 CHECK_VERSION := import sys; sys.exit(sys.version_info < (3, 12))
 
-.PHONY: demo test check lint unit constraints clean
+.PHONY: demo test check docs constraints clean
 
 demo: .venv/ready ## train, classify and export polygons of sample_data/
-	$(BIN)/hsi-pipeline run workflows/landcover.yaml --overwrite
+	$(BIN)/hsi-pipeline demo --out results/sample --overwrite
 
 test: .venv/ready ## every check and test
 	$(MAKE) check
@@ -19,7 +19,10 @@ check: .venv/ready ## style, types, imports, spelling
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-.venv/ready: pyproject.toml constraints.txt
+docs: .venv/ready ## the documentation as a site, into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean
+
+.venv/ready: pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c '$(CHECK_VERSION)' || { \
 	  echo "Python 3.12 or newer is needed, '$(PYTHON)' is $$($(PYTHON) --version 2>&1)."; \
 	  echo "Install it (pyenv, uv or your system) and say: make $(MAKECMDGOALS) PYTHON=python3.12"; \
@@ -35,4 +38,4 @@ constraints: ## write constraints.txt anew from what is installed
 	mv constraints.new constraints.txt
 
 clean:
-	rm -rf .venv results
+	rm -rf .venv results site
