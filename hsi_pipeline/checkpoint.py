@@ -1,6 +1,7 @@
 """A trained model as one .safetensors file: weights, statistics, and its card in the header.
 
-Nothing in the file is executed when it is loaded.
+Nothing in the file is executed when it is loaded. Torch is imported where tensors are needed: a
+card or a hash is read without it.
 """
 
 from __future__ import annotations
@@ -8,18 +9,21 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import nn
 
-from hsi_pipeline.errors import InputError
-from hsi_pipeline.estimators import PixelClassifier, is_estimator
+from hsi_pipeline.errors import InputError, did_you_mean
 from hsi_pipeline.model_card import ModelCard
-from hsi_pipeline.models import build_model
-from hsi_pipeline.models.applicability import Applicability
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from hsi_pipeline.models.applicability import Applicability
 
 HEADER_KEY = "hsi_pipeline"
 _AREA = "applicability."  # begins the names of its tensors
@@ -42,6 +46,8 @@ def save_checkpoint(
     Raises:
         InputError: The file cannot be written; one that was there stays as it was.
     """
+    from safetensors.torch import save_file
+
     target = Path(path)
     tensors = dict(model.state_dict())
     if applicability is not None:
@@ -80,6 +86,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, ModelCard]
     Raises:
         InputError: The file is missing, truncated, corrupt, or not a model of this program.
     """
+    import torch
+
+    from hsi_pipeline.estimators import PixelClassifier, is_estimator
+    from hsi_pipeline.models import build_model
+
     file = Path(path)
     tensors, text = _read(file)
     state = {name: tensor for name, tensor in tensors.items() if not name.startswith(_AREA)}
@@ -103,6 +114,27 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, ModelCard]
     return model.eval(), card
 
 
+def load_card(path: str | os.PathLike[str]) -> ModelCard:
+    """Read the card of a model, without its weights.
+
+    Args:
+        path: A file that `save_checkpoint` wrote.
+
+    Returns:
+        The card.
+
+    Raises:
+        InputError: The file is missing, truncated, or not a model of this program.
+    """
+    file = Path(path)
+    with _opened(file, "numpy") as (_, text):
+        pass
+    try:
+        return ModelCard.from_json(text)
+    except InputError as error:
+        raise InputError(f"{file}: the model cannot be used: {error}") from error
+
+
 def load_applicability(path: str | os.PathLike[str]) -> Applicability | None:
     """Read the area that a model is applicable in.
 
@@ -115,6 +147,8 @@ def load_applicability(path: str | os.PathLike[str]) -> Applicability | None:
     Raises:
         InputError: As `load_checkpoint`.
     """
+    from hsi_pipeline.models.applicability import Applicability
+
     file = Path(path)
     tensors, text = _read(file)
     state = {
@@ -133,12 +167,24 @@ def load_applicability(path: str | os.PathLike[str]) -> Applicability | None:
 
 def _read(file: Path) -> tuple[dict[str, torch.Tensor], str]:
     """Return the tensors of a model file, mapped to it, and the text of its card."""
+    with _opened(file, "pt") as (opened, text):
+        return {name: opened.get_tensor(name) for name in opened.keys()}, text  # noqa: SIM118
+
+
+@contextmanager
+def _opened(file: Path, framework: str) -> Iterator[tuple[Any, str]]:
+    """Open a model file: its tensors, and the text of its card.
+
+    Raises:
+        InputError: It is missing, cannot be read, or has no card.
+    """
     if not file.is_file():
-        raise InputError(f"{file}: no such model file")
+        raise InputError(f"{file}: no such model file{did_you_mean(file)}")
     try:
-        with safe_open(file, framework="pt") as opened:
+        with safe_open(file, framework=framework) as opened:
             metadata = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            if HEADER_KEY in metadata:
+                yield opened, metadata[HEADER_KEY]
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"{file}: not a readable .safetensors file ({error}); it may be truncated, "
@@ -149,7 +195,6 @@ def _read(file: Path) -> tuple[dict[str, torch.Tensor], str]:
             f"{file}: a .safetensors file, but without an hsi_pipeline model card; "
             "use a model made by 'hsi-pipeline train'"
         )
-    return tensors, metadata[HEADER_KEY]
 
 
 def checkpoint_hash(path: str | os.PathLike[str]) -> str:

@@ -8,20 +8,51 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from hsi_pipeline import __version__
+from hsi_pipeline.commands import choices
+from hsi_pipeline.commands.choices import one_of, some_of
 from hsi_pipeline.errors import InputError
 
 _INTERRUPTED = 130  # what Typer exits with after Ctrl-C
 
+_START = "Start here"
+_SCENES = "Scenes"
+_MODELS = "Models"
+_MAPS = "Maps and polygons"
+_ACCURACY = "How good a map is"
+_WORKFLOWS = "Whole workflows"
+_PROGRAMS = "Other programs"
+_PANELS = (_START, _SCENES, _MODELS, _MAPS, _ACCURACY, _WORKFLOWS, _PROGRAMS)
+
+
+class _Commands(TyperGroup):
+    """Commands in the order of the panels that help shows."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """Return their names."""
+        names = super().list_commands(ctx)  # type: ignore[arg-type]
+        return sorted(names, key=lambda name: _PANELS.index(self.commands[name].rich_help_panel))  # type: ignore[attr-defined]
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+        """Return a command; its help is not to say that "--overwrite" takes a value."""
+        command = super().get_command(ctx, cmd_name)  # type: ignore[arg-type]
+        for option in command.get_params(ctx) if command else ():  # type: ignore[arg-type]
+            if getattr(option, "is_flag", False):
+                option.metavar = ""
+        return command
+
+
 app = typer.Typer(
     name="hsi-pipeline",
+    cls=_Commands,
     help="Land-cover maps and polygons from hyperspectral scenes.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -37,9 +68,10 @@ Scene = Annotated[
 Labels = Annotated[str, typer.Argument(help="Polygons or points, or a class raster.")]
 Model = Annotated[Path, typer.Argument(help="Model made by 'train'.")]
 LabelColumn = Annotated[
-    str | None, typer.Option(help="Column of class codes (1 to 255) or class names.")
+    str | None,
+    typer.Option(help="Column of the labels with class codes (1 to 255) or class names."),
 ]
-NameColumn = Annotated[str | None, typer.Option(help="Column that names the codes.")]
+NameColumn = Annotated[str | None, typer.Option(help="Column of the labels that names the codes.")]
 ClassTable = Annotated[
     Path | None, typer.Option(help="CSV or YAML with code, name and color (#rrggbb).")
 ]
@@ -48,10 +80,17 @@ SplitColumn = Annotated[
 ]
 Layer = Annotated[str | None, typer.Option(help="Layer of the label file.")]
 Where = Annotated[str | None, typer.Option(help="Only features for which an SQL condition holds.")]
-Device = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda; auto chooses.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="Where to compute: cpu, cuda (a GPU) or another device of Torch; auto chooses.",
+        autocompletion=one_of(choices.DEVICES),
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of split, weights and windows.")]
 PixelCoordinates = Annotated[
-    bool, typer.Option("--pixel-coordinates", help="Accept a scene without georeference.")
+    bool,
+    typer.Option("--pixel-coordinates", help="Accept a scene that does not say where it lies."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
 Restart = Annotated[
@@ -59,13 +98,27 @@ Restart = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show only results and errors.")]
 Progress = Annotated[
-    str, typer.Option(help="bar, or json: one JSON object a line, for other programs.")
+    str,
+    typer.Option(
+        help="bar, or json: one JSON object a line, for other programs.",
+        autocompletion=one_of(choices.PROGRESS),
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print one JSON object at the end: files written, figures, warnings."
+    ),
 ]
 Scheduler = Annotated[
     str | None, typer.Option(help="Address of a running Dask scheduler, tcp://HOST:PORT.")
 ]
 Precision = Annotated[
-    str, typer.Option(help="float32, bfloat16 (faster where the processor has it) or auto.")
+    str,
+    typer.Option(
+        help="float32, bfloat16 (faster where the processor has it) or auto.",
+        autocompletion=one_of(choices.PRECISIONS),
+    ),
 ]
 Chunk = Annotated[
     int | None, typer.Option(help="Side of a chunk in pixels; the result does not change.")
@@ -79,21 +132,31 @@ Mask = Annotated[
     str,
     typer.Option(
         help="What becomes nodata by a product's quality layers: default (cloud, cloud shadow, "
-        "saturated, invalid), none, strict, or flags with commas between."
+        "saturated, invalid), none, strict, or flags with commas between.",
+        autocompletion=some_of(choices.FLAGS, alone=choices.MASKS),
     ),
 ]
 Resampling = Annotated[
-    str, typer.Option(help="How the model's bands are made: auto, nearest, linear or gaussian.")
+    str,
+    typer.Option(
+        help="How the model's bands are made: auto, nearest, linear or gaussian.",
+        autocompletion=one_of(choices.RESAMPLING),
+    ),
 ]
 FillMissing = Annotated[
     str,
-    typer.Option(help="What becomes of bands the scene lacks: error, interpolate, or mean."),
+    typer.Option(
+        help="What becomes of bands the scene lacks: error, interpolate, or mean.",
+        autocompletion=one_of(choices.FILLS),
+    ),
 ]
 
 
 def _version(show: bool) -> None:
     if show:
-        typer.echo(f"hsi-pipeline {__version__}")
+        from hsi_pipeline.commands.versions import describe_versions
+
+        typer.echo("\n".join(describe_versions()))
         raise typer.Exit
 
 
@@ -109,27 +172,49 @@ def _paired(scenes: list[str], labels: list[str], first: str) -> list[tuple[str,
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            metavar="",
+            help="Show the versions of this program and of what it stands on, for bug reports.",
+        ),
     ] = False,
 ) -> None:
     """Land-cover maps and polygons from hyperspectral scenes."""
+    if context.invoked_subcommand is None:
+        from hsi_pipeline.commands.first_steps import FIRST_STEPS
+
+        typer.echo(FIRST_STEPS)
 
 
-@app.command()
+@app.command(rich_help_panel=_SCENES)
 def info(
     scene: Scene,
     bands: Annotated[bool, typer.Option("--bands", help="List every band.")] = False,
     mask: Mask = "default",
     pixel_coordinates: PixelCoordinates = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
-    """Show grid, CRS, bands, bad bands, nodata share and quick statistics."""
+    """Show what a scene is: sensor, grid, CRS, bands, bad bands, clouds and statistics."""
     from hsi_pipeline.commands.info import info
+    from hsi_pipeline.commands.terminal import open_terminal
 
-    info(scene, bands=bands, mask=mask, pixel_coordinates=pixel_coordinates)
+    with open_terminal("bar", quiet=quiet, as_json=as_json) as terminal:
+        info(
+            scene,
+            bands=bands,
+            mask=mask,
+            pixel_coordinates=pixel_coordinates,
+            terminal=terminal,
+        )
 
 
-@app.command()
+@app.command(rich_help_panel=_SCENES)
 def ingest(
     scene: Scene,
     out: Annotated[Path, typer.Option(help="Store to write, .zarr.")],
@@ -140,22 +225,24 @@ def ingest(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     progress: Progress = "bar",
+    as_json: Json = False,
 ) -> None:
-    """Rewrite a scene once as Zarr that windows are read from fast; nothing else changes."""
+    """Rewrite a scene once as Zarr, which is faster to read; nothing else changes."""
     from hsi_pipeline.commands.ingest import ingest
     from hsi_pipeline.commands.terminal import open_terminal
 
-    ingest(
-        scene,
-        out,
-        chunk=chunk,
-        pixel_coordinates=pixel_coordinates,
-        overwrite=overwrite,
-        terminal=open_terminal(progress, quiet=quiet),
-    )
+    with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        ingest(
+            scene,
+            out,
+            chunk=chunk,
+            pixel_coordinates=pixel_coordinates,
+            overwrite=overwrite,
+            terminal=terminal,
+        )
 
 
-@app.command()
+@app.command(rich_help_panel=_MODELS)
 def train(
     scene: Scene,
     labels: Labels,
@@ -171,7 +258,8 @@ def train(
         typer.Option(
             help="hyperloopnet-fusion, hyperloopnet (published size), hyperloopnet-no-attention, "
             "spectral, random_forest, svm, logistic_regression, or the name of a classifier of "
-            "scikit-learn."
+            "scikit-learn.",
+            autocompletion=one_of(choices.MODELS),
         ),
     ] = "hyperloopnet-fusion",
     epochs: Annotated[int | None, typer.Option(help="Epochs; default 10.")] = None,
@@ -204,47 +292,52 @@ def train(
         typer.Option(help="Largest share of bands hidden at random, so that gaps do less harm."),
     ] = 0.0,
     mask: Mask = "default",
-    baselines: Annotated[
-        bool, typer.Option(help="Compare a network with scikit-learn's classifiers.")
-    ] = True,
+    no_baselines: Annotated[
+        bool,
+        typer.Option(
+            "--no-baselines", help="Do not compare the network with scikit-learn's classifiers."
+        ),
+    ] = False,
     pixel_coordinates: PixelCoordinates = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     progress: Progress = "bar",
+    as_json: Json = False,
 ) -> None:
     """Train a model on a scene and labels of known land cover."""
     from hsi_pipeline.commands.terminal import open_terminal
     from hsi_pipeline.commands.train import train
 
-    train(
-        scene,
-        labels,
-        out,
-        label_column=label_column,
-        name_column=name_column,
-        class_table=class_table,
-        split_column=split_column,
-        layer=layer,
-        where=where,
-        model=model,
-        epochs=epochs,
-        seed=seed,
-        device=device,
-        validation_share=validation_share,
-        guard=guard,
-        tolerance_nm=tolerance_nm,
-        also=_paired(also or [], also_labels or [], labels),
-        wavelengths=wavelengths,
-        band_dropout=band_dropout,
-        mask=mask,
-        baselines=baselines,
-        pixel_coordinates=pixel_coordinates,
-        overwrite=overwrite,
-        terminal=open_terminal(progress, quiet=quiet),
-    )
+    with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        train(
+            scene,
+            labels,
+            out,
+            label_column=label_column,
+            name_column=name_column,
+            class_table=class_table,
+            split_column=split_column,
+            layer=layer,
+            where=where,
+            model=model,
+            epochs=epochs,
+            seed=seed,
+            device=device,
+            validation_share=validation_share,
+            guard=guard,
+            tolerance_nm=tolerance_nm,
+            also=_paired(also or [], also_labels or [], labels),
+            wavelengths=wavelengths,
+            band_dropout=band_dropout,
+            mask=mask,
+            baselines=not no_baselines,
+            pixel_coordinates=pixel_coordinates,
+            overwrite=overwrite,
+            terminal=terminal,
+        )
 
 
-@app.command()
+@app.command(rich_help_panel=_MODELS)
 def crossval(
     scene: Scene,
     labels: Labels,
@@ -255,7 +348,10 @@ def crossval(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="Model to compare beside the baselines; may be given more than once."),
+        typer.Option(
+            help="Model to compare beside the baselines; may be given more than once.",
+            autocompletion=one_of(choices.MODELS),
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Seeds for each fold.")] = 1,
     seed: Seed = 0,
@@ -274,35 +370,37 @@ def crossval(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     progress: Progress = "bar",
+    as_json: Json = False,
 ) -> None:
     """Compare a network with random forest, SVM and logistic regression, by spatial folds."""
     from hsi_pipeline.commands.crossval import crossval
     from hsi_pipeline.commands.terminal import open_terminal
 
-    crossval(
-        scene,
-        labels,
-        folds=folds,
-        guard=guard,
-        models=model or ["hyperloopnet-fusion"],
-        seeds=seeds,
-        seed=seed,
-        epochs=epochs,
-        label_column=label_column,
-        name_column=name_column,
-        class_table=class_table,
-        layer=layer,
-        where=where,
-        out=out,
-        device=device,
-        mask=mask,
-        pixel_coordinates=pixel_coordinates,
-        overwrite=overwrite,
-        terminal=open_terminal(progress, quiet=quiet),
-    )
+    with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        crossval(
+            scene,
+            labels,
+            folds=folds,
+            guard=guard,
+            models=model or ["hyperloopnet-fusion"],
+            seeds=seeds,
+            seed=seed,
+            epochs=epochs,
+            label_column=label_column,
+            name_column=name_column,
+            class_table=class_table,
+            layer=layer,
+            where=where,
+            out=out,
+            device=device,
+            mask=mask,
+            pixel_coordinates=pixel_coordinates,
+            overwrite=overwrite,
+            terminal=terminal,
+        )
 
 
-@app.command()
+@app.command(rich_help_panel=_MODELS)
 def evaluate(
     scene: Scene,
     labels: Labels,
@@ -326,37 +424,39 @@ def evaluate(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     progress: Progress = "bar",
+    as_json: Json = False,
 ) -> None:
-    """Compare a model's classes with reference labels that it has not seen."""
+    """Say how accurate a model is, on labels that it has not seen."""
     from hsi_pipeline.commands.evaluate import evaluate
     from hsi_pipeline.commands.terminal import open_terminal
 
-    evaluate(
-        scene,
-        labels,
-        model,
-        label_column=label_column,
-        name_column=name_column,
-        class_table=class_table,
-        split_column=split_column,
-        layer=layer,
-        where=where,
-        out=out,
-        chunk=chunk,
-        precision=precision,
-        device=device,
-        scheduler=scheduler,
-        tolerance_nm=tolerance_nm,
-        resampling=resampling,
-        fill_missing=fill_missing,
-        mask=mask,
-        pixel_coordinates=pixel_coordinates,
-        overwrite=overwrite,
-        terminal=open_terminal(progress, quiet=quiet),
-    )
+    with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        evaluate(
+            scene,
+            labels,
+            model,
+            label_column=label_column,
+            name_column=name_column,
+            class_table=class_table,
+            split_column=split_column,
+            layer=layer,
+            where=where,
+            out=out,
+            chunk=chunk,
+            precision=precision,
+            device=device,
+            scheduler=scheduler,
+            tolerance_nm=tolerance_nm,
+            resampling=resampling,
+            fill_missing=fill_missing,
+            mask=mask,
+            pixel_coordinates=pixel_coordinates,
+            overwrite=overwrite,
+            terminal=terminal,
+        )
 
 
-@app.command()
+@app.command(rich_help_panel=_MAPS)
 def classify(
     scene: Scene,
     model: Model,
@@ -374,7 +474,8 @@ def classify(
         str,
         typer.Option(
             help="Where not to trust it, with commas between: entropy, margin, dissimilarity "
-            "(above 1: unlike all that the model was trained on)."
+            "(above 1: unlike all that the model was trained on).",
+            autocompletion=some_of(choices.LAYERS),
         ),
     ] = "",
     device: Device = "auto",
@@ -394,35 +495,37 @@ def classify(
     ] = False,
     quiet: Quiet = False,
     progress: Progress = "bar",
+    as_json: Json = False,
 ) -> None:
-    """Classify a scene; a call that was interrupted goes on where it stopped."""
+    """Make a class map of a scene; if interrupted, the same command goes on where it stopped."""
     from hsi_pipeline.commands.classify import classify
     from hsi_pipeline.commands.terminal import open_terminal
 
-    classify(
-        scene,
-        model,
-        out,
-        chunk=chunk,
-        memory=memory,
-        precision=precision,
-        probabilities=probabilities,
-        layers=[name.strip() for name in layers.split(",") if name.strip()],
-        device=device,
-        scheduler=scheduler,
-        tolerance_nm=tolerance_nm,
-        resampling=resampling,
-        fill_missing=fill_missing,
-        mask=mask,
-        pixel_coordinates=pixel_coordinates,
-        overwrite=overwrite,
-        restart=restart,
-        skip_failed=skip_failed,
-        terminal=open_terminal(progress, quiet=quiet),
-    )
+    with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        classify(
+            scene,
+            model,
+            out,
+            chunk=chunk,
+            memory=memory,
+            precision=precision,
+            probabilities=probabilities,
+            layers=[name.strip() for name in layers.split(",") if name.strip()],
+            device=device,
+            scheduler=scheduler,
+            tolerance_nm=tolerance_nm,
+            resampling=resampling,
+            fill_missing=fill_missing,
+            mask=mask,
+            pixel_coordinates=pixel_coordinates,
+            overwrite=overwrite,
+            restart=restart,
+            skip_failed=skip_failed,
+            terminal=terminal,
+        )
 
 
-@app.command()
+@app.command(rich_help_panel=_MAPS)
 def polygonize(
     class_map: Annotated[
         Path, typer.Argument(metavar="MAP", help="Class map: .zarr, or any raster of class codes.")
@@ -440,7 +543,9 @@ def polygonize(
     join: Annotated[
         str,
         typer.Option(
-            help="They join by longest border, or by the most probable class: probability."
+            help="How small regions join: border (the neighbour with the longest), or probability "
+            "(the most probable class).",
+            autocompletion=one_of(choices.JOINS),
         ),
     ] = "border",
     simplify: Annotated[
@@ -454,7 +559,11 @@ def polygonize(
         bool, typer.Option("--smooth", help="Cut corners; neighbours still fit.")
     ] = False,
     connectivity: Annotated[
-        int, typer.Option(help="4, or 8 to join pixels that touch at a corner.")
+        int,
+        typer.Option(
+            help="4, or 8 to join pixels that touch at a corner.",
+            autocompletion=one_of(choices.CONNECTIVITY),
+        ),
     ] = 4,
     by: Annotated[
         str | None,
@@ -469,30 +578,32 @@ def polygonize(
     ] = False,
     quiet: Quiet = False,
     progress: Progress = "bar",
+    as_json: Json = False,
 ) -> None:
     """Turn a class map into land-cover polygons, or summarise it by polygons of your own."""
     from hsi_pipeline.commands.polygonize import polygonize
     from hsi_pipeline.commands.terminal import open_terminal
 
-    polygonize(
-        class_map,
-        out,
-        min_area=min_area,
-        join=join,  # type: ignore[arg-type]
-        simplify=simplify,
-        smooth=smooth,
-        connectivity=connectivity,  # type: ignore[arg-type]
-        by=by,
-        by_layer=by_layer,
-        chunk=chunk,
-        scheduler=scheduler,
-        overwrite=overwrite,
-        append=append,
-        terminal=open_terminal(progress, quiet=quiet),
-    )
+    with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        polygonize(
+            class_map,
+            out,
+            min_area=min_area,
+            join=join,  # type: ignore[arg-type]
+            simplify=simplify,
+            smooth=smooth,
+            connectivity=connectivity,  # type: ignore[arg-type]
+            by=by,
+            by_layer=by_layer,
+            chunk=chunk,
+            scheduler=scheduler,
+            overwrite=overwrite,
+            append=append,
+            terminal=terminal,
+        )
 
 
-@app.command()
+@app.command(rich_help_panel=_PROGRAMS)
 def stac(
     class_map: Annotated[
         Path, typer.Argument(metavar="MAP", help="Class map: .zarr, or any raster of class codes.")
@@ -509,23 +620,25 @@ def stac(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     progress: Progress = "bar",
+    as_json: Json = False,
 ) -> None:
-    """Describe a class map and what was made of it by a STAC item."""
+    """Describe a class map and what was made of it by a STAC item, for catalogs."""
     from hsi_pipeline.commands.stac import stac
     from hsi_pipeline.commands.terminal import open_terminal
 
-    stac(
-        class_map,
-        out,
-        products=product or [],
-        model=model,
-        derived_from=derived_from,
-        overwrite=overwrite,
-        terminal=open_terminal(progress, quiet=quiet),
-    )
+    with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        stac(
+            class_map,
+            out,
+            products=product or [],
+            model=model,
+            derived_from=derived_from,
+            overwrite=overwrite,
+            terminal=terminal,
+        )
 
 
-@app.command()
+@app.command(rich_help_panel=_MAPS)
 def mosaic(
     sources: Annotated[
         list[str],
@@ -536,7 +649,10 @@ def mosaic(
     out: Annotated[Path, typer.Option(help="Class map to write, .zarr or .tif.")],
     rule: Annotated[
         str,
-        typer.Option(help="Which map decides where several do: confident, newest or majority."),
+        typer.Option(
+            help="Which map decides where several do: confident, newest or majority.",
+            autocompletion=one_of(choices.RULES),
+        ),
     ] = "confident",
     crs: Annotated[
         str | None, typer.Option(help="CRS, such as EPSG:32632; default that of most maps.")
@@ -550,26 +666,28 @@ def mosaic(
     restart: Restart = False,
     quiet: Quiet = False,
     progress: Progress = "bar",
+    as_json: Json = False,
 ) -> None:
     """Join the class maps of overlapping scenes on one grid."""
     from hsi_pipeline.commands.mosaic import mosaic
     from hsi_pipeline.commands.terminal import open_terminal
 
-    mosaic(
-        sources,
-        out,
-        rule=rule,
-        crs=crs,
-        resolution=resolution,
-        chunk=chunk,
-        scheduler=scheduler,
-        overwrite=overwrite,
-        restart=restart,
-        terminal=open_terminal(progress, quiet=quiet),
-    )
+    with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        mosaic(
+            sources,
+            out,
+            rule=rule,
+            crs=crs,
+            resolution=resolution,
+            chunk=chunk,
+            scheduler=scheduler,
+            overwrite=overwrite,
+            restart=restart,
+            terminal=terminal,
+        )
 
 
-@app.command()
+@app.command(rich_help_panel=_MAPS)
 def change(
     before: Annotated[Path, typer.Argument(help="Class map of the earlier time.")],
     after: Annotated[Path, typer.Argument(help="Class map of the later time.")],
@@ -589,34 +707,40 @@ def change(
     restart: Restart = False,
     quiet: Quiet = False,
     progress: Progress = "bar",
+    as_json: Json = False,
 ) -> None:
     """Compare two class maps: what became of what, where, and how much."""
     from hsi_pipeline.commands.change import change
     from hsi_pipeline.commands.terminal import open_terminal
 
-    change(
-        before,
-        after,
-        out,
-        polygons=polygons,
-        matrix=matrix,
-        min_area=min_area,
-        chunk=chunk,
-        scheduler=scheduler,
-        overwrite=overwrite,
-        restart=restart,
-        terminal=open_terminal(progress, quiet=quiet),
-    )
+    with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        change(
+            before,
+            after,
+            out,
+            polygons=polygons,
+            matrix=matrix,
+            min_area=min_area,
+            chunk=chunk,
+            scheduler=scheduler,
+            overwrite=overwrite,
+            restart=restart,
+            terminal=terminal,
+        )
 
 
-@app.command()
+@app.command(rich_help_panel=_ACCURACY)
 def sample(
     class_map: Annotated[
         Path, typer.Argument(metavar="MAP", help="Class map: .zarr, or any raster of class codes.")
     ],
     out: Annotated[Path, typer.Option(help="Points to fill in, .gpkg.")],
     design: Annotated[
-        str, typer.Option(help="stratified by the classes of the map, or simple.")
+        str,
+        typer.Option(
+            help="How points are drawn: stratified by the classes of the map, or simple.",
+            autocompletion=one_of(choices.DESIGNS),
+        ),
     ] = "stratified",
     size: Annotated[
         int | None, typer.Option(help="Number of points; default what --standard-error needs.")
@@ -636,7 +760,8 @@ def sample(
         str | None,
         typer.Option(
             help="How classes share the points: balanced (by area, rare ones have a minimum; "
-            "default), proportional, equal or optimal."
+            "default), proportional, equal or optimal.",
+            autocompletion=one_of(choices.ALLOCATIONS),
         ),
     ] = None,
     min_per_class: Annotated[
@@ -646,27 +771,29 @@ def sample(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     progress: Progress = "bar",
+    as_json: Json = False,
 ) -> None:
     """Draw random points of a class map, for people to say what is really there."""
     from hsi_pipeline.commands.sample import sample
     from hsi_pipeline.commands.terminal import open_terminal
 
-    sample(
-        class_map,
-        out,
-        design=design,
-        size=size,
-        standard_error=standard_error,
-        expected=expected or (),
-        allocation=allocation,
-        min_per_class=min_per_class,
-        seed=seed,
-        overwrite=overwrite,
-        terminal=open_terminal(progress, quiet=quiet),
-    )
+    with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        sample(
+            class_map,
+            out,
+            design=design,
+            size=size,
+            standard_error=standard_error,
+            expected=expected or (),
+            allocation=allocation,
+            min_per_class=min_per_class,
+            seed=seed,
+            overwrite=overwrite,
+            terminal=terminal,
+        )
 
 
-@app.command()
+@app.command(rich_help_panel=_ACCURACY)
 def assess(
     class_map: Annotated[
         Path, typer.Argument(metavar="MAP", help="Class map: .zarr, or any raster of class codes.")
@@ -678,7 +805,8 @@ def assess(
         str,
         typer.Option(
             help="How the reference was drawn: stratified, simple, none (no probability sample), "
-            "or auto: what the file says."
+            "or auto: what the file says.",
+            autocompletion=one_of(choices.STATED_DESIGNS),
         ),
     ] = "auto",
     strata: Annotated[
@@ -708,32 +836,34 @@ def assess(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     progress: Progress = "bar",
+    as_json: Json = False,
 ) -> None:
     """Estimate accuracy and areas of a class map from reference data, with their uncertainty."""
     from hsi_pipeline.commands.assess import assess
     from hsi_pipeline.commands.terminal import open_terminal
 
-    assess(
-        class_map,
-        reference,
-        design=design,
-        strata=strata,
-        merge=merge or [],
-        label_column=label_column,
-        name_column=name_column,
-        class_table=class_table,
-        split_column=split_column,
-        layer=layer,
-        where=where,
-        model=model,
-        out=out,
-        record=record,
-        overwrite=overwrite,
-        terminal=open_terminal(progress, quiet=quiet),
-    )
+    with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        assess(
+            class_map,
+            reference,
+            design=design,
+            strata=strata,
+            merge=merge or [],
+            label_column=label_column,
+            name_column=name_column,
+            class_table=class_table,
+            split_column=split_column,
+            layer=layer,
+            where=where,
+            model=model,
+            out=out,
+            record=record,
+            overwrite=overwrite,
+            terminal=terminal,
+        )
 
 
-@app.command()
+@app.command(rich_help_panel=_MODELS)
 def importance(
     scene: Scene,
     labels: Labels,
@@ -760,36 +890,38 @@ def importance(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     progress: Progress = "bar",
+    as_json: Json = False,
 ) -> None:
     """Show which wavelengths a model relies on, by permuting them and by gradients."""
     from hsi_pipeline.commands.importance import importance
     from hsi_pipeline.commands.terminal import open_terminal
 
-    importance(
-        scene,
-        labels,
-        model,
-        out,
-        figure=figure,
-        region_nm=region,
-        repeats=repeats,
-        label_column=label_column,
-        name_column=name_column,
-        class_table=class_table,
-        layer=layer,
-        where=where,
-        seed=seed,
-        device=device,
-        tolerance_nm=tolerance_nm,
-        resampling=resampling,
-        mask=mask,
-        pixel_coordinates=pixel_coordinates,
-        overwrite=overwrite,
-        terminal=open_terminal(progress, quiet=quiet),
-    )
+    with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        importance(
+            scene,
+            labels,
+            model,
+            out,
+            figure=figure,
+            region_nm=region,
+            repeats=repeats,
+            label_column=label_column,
+            name_column=name_column,
+            class_table=class_table,
+            layer=layer,
+            where=where,
+            seed=seed,
+            device=device,
+            tolerance_nm=tolerance_nm,
+            resampling=resampling,
+            mask=mask,
+            pixel_coordinates=pixel_coordinates,
+            overwrite=overwrite,
+            terminal=terminal,
+        )
 
 
-@app.command()
+@app.command(rich_help_panel=_ACCURACY)
 def report(
     class_map: Annotated[
         Path, typer.Argument(metavar="MAP", help="Class map: .zarr, or any raster of class codes.")
@@ -817,24 +949,26 @@ def report(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     progress: Progress = "bar",
+    as_json: Json = False,
 ) -> None:
     """Show a class map and how good it is in one HTML file that needs no network."""
     from hsi_pipeline.commands.report import report
     from hsi_pipeline.commands.terminal import open_terminal
 
-    report(
-        class_map,
-        out,
-        scene=scene,
-        model=model,
-        polygons=polygons,
-        layer=layer,
-        assessment=assessment,
-        figures=figures,
-        title=title,
-        overwrite=overwrite,
-        terminal=open_terminal(progress, quiet=quiet),
-    )
+    with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        report(
+            class_map,
+            out,
+            scene=scene,
+            model=model,
+            polygons=polygons,
+            layer=layer,
+            assessment=assessment,
+            figures=figures,
+            title=title,
+            overwrite=overwrite,
+            terminal=terminal,
+        )
 
 
 Workers = Annotated[
@@ -847,7 +981,7 @@ RetryFailed = Annotated[
 ]
 
 
-@app.command()
+@app.command(rich_help_panel=_WORKFLOWS)
 def run(
     workflow: Annotated[
         Path, typer.Argument(help="Workflow file, YAML: of one scene, or of an archive.")
@@ -868,28 +1002,32 @@ def run(
     ] = False,
     quiet: Quiet = False,
     progress: Progress = "bar",
+    as_json: Json = False,
 ) -> None:
-    """Run all steps of a workflow file; exit code 1 if scenes of an archive failed."""
+    """Run all steps of a workflow file (exit code 1 if scenes of an archive failed)."""
     from hsi_pipeline.commands.terminal import open_terminal
     from hsi_pipeline.commands.workflow import run_workflow
 
-    complete = run_workflow(
-        workflow,
-        scheduler=scheduler,
-        workers=workers,
-        overwrite=overwrite,
-        restart=restart,
-        force=force,
-        retry_failed=retry_failed,
-        dry_run=dry_run,
-        terminal=open_terminal(progress, quiet=quiet),
-    )
+    with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        complete = run_workflow(
+            workflow,
+            scheduler=scheduler,
+            workers=workers,
+            overwrite=overwrite,
+            restart=restart,
+            force=force,
+            retry_failed=retry_failed,
+            dry_run=dry_run,
+            terminal=terminal,
+        )
     if not complete:
         raise typer.Exit(1)
 
 
-archive = typer.Typer(help="Archives of many scenes; 'run' works on them.", no_args_is_help=True)
-app.add_typer(archive, name="archive")
+archive = typer.Typer(
+    help="What 'run' would do with an archive of many scenes.", no_args_is_help=True
+)
+app.add_typer(archive, name="archive", rich_help_panel=_WORKFLOWS)
 
 
 @archive.command("list")
@@ -901,17 +1039,134 @@ def archive_list(
     workers: Workers = None,
     quiet: Quiet = False,
     progress: Progress = "bar",
+    as_json: Json = False,
 ) -> None:
     """Show what a run would do: scenes, their size, and the time by a measured rate."""
     from hsi_pipeline.commands.archive import list_archive
     from hsi_pipeline.commands.terminal import open_terminal
 
-    list_archive(
-        workflow,
-        every=every,
-        retry_failed=retry_failed,
-        force=force,
-        workers=workers,
+    with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        list_archive(
+            workflow,
+            every=every,
+            retry_failed=retry_failed,
+            force=force,
+            workers=workers,
+            terminal=terminal,
+        )
+
+
+@app.command(rich_help_panel=_START)
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("results/sample"),
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    progress: Progress = "bar",
+    as_json: Json = False,
+) -> None:
+    """See it work: train, classify, polygons and a report of a sample scene."""
+    from hsi_pipeline.commands.demo import demo
+    from hsi_pipeline.commands.terminal import open_terminal
+
+    with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        demo(out, overwrite=overwrite, terminal=terminal)
+
+
+@app.command(rich_help_panel=_START)
+def doctor(quiet: Quiet = False, progress: Progress = "bar", as_json: Json = False) -> None:
+    """Check the installation, and say how to mend what is wrong (exit code 1 if something is)."""
+    from hsi_pipeline.commands.doctor import doctor
+
+    try:
+        from hsi_pipeline.commands.terminal import open_terminal
+    except ImportError:  # a package that it needs is missing or broken, which the checks tell
+        well = doctor(None)
+    else:
+        with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+            well = doctor(terminal)
+    if not well:
+        raise typer.Exit(1)
+
+
+qgis = typer.Typer(help="Put the plugin into QGIS, take it out, check it.", no_args_is_help=True)
+app.add_typer(qgis, name="qgis", rich_help_panel=_PROGRAMS)
+
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        help="Profile of QGIS: its name, or its folder; default the one QGIS starts with."
+    ),
+]
+
+
+@qgis.command("install")
+def qgis_install(
+    profile: Profile = None, quiet: Quiet = False, progress: Progress = "bar", as_json: Json = False
+) -> None:
+    """Put the plugin into a profile of QGIS, tied to this environment; again after an update."""
+    from hsi_pipeline.commands.qgis import install
+    from hsi_pipeline.commands.terminal import open_terminal
+
+    with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        install(profile, terminal=terminal)
+
+
+@qgis.command("uninstall")
+def qgis_uninstall(
+    profile: Profile = None, quiet: Quiet = False, progress: Progress = "bar", as_json: Json = False
+) -> None:
+    """Take the plugin out of a profile of QGIS."""
+    from hsi_pipeline.commands.qgis import uninstall
+    from hsi_pipeline.commands.terminal import open_terminal
+
+    with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        uninstall(profile, terminal=terminal)
+
+
+@qgis.command("doctor")
+def qgis_doctor(
+    profile: Profile = None, quiet: Quiet = False, progress: Progress = "bar", as_json: Json = False
+) -> None:
+    """Say whether QGIS can run this environment, and how to mend what is wrong."""
+    from hsi_pipeline.commands.qgis_doctor import doctor
+    from hsi_pipeline.commands.terminal import open_terminal
+
+    with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        well = doctor(profile, terminal=terminal)
+    if not well:
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=_PROGRAMS)
+def serve(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Folder with scenes, models and maps; nothing outside is touched."),
+    ],
+    port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000,
+    max_megapixels: Annotated[
+        float, typer.Option(help="Largest scene or map of a request, in million pixels.")
+    ] = 100.0,
+    jobs: Annotated[int, typer.Option(help="Jobs that run at once; others wait.")] = 1,
+    timeout: Annotated[float, typer.Option(help="Longest run of a job, in seconds.")] = 21600.0,
+    url: Annotated[
+        str | None,
+        typer.Option(help="Address that clients know, where a proxy stands before the server."),
+    ] = None,
+    quiet: Quiet = False,
+    progress: Progress = "bar",
+) -> None:
+    """Offer classify and polygonize as OGC API - Processes to programs on this machine."""
+    from hsi_pipeline.commands.serve import serve
+    from hsi_pipeline.commands.terminal import open_terminal
+
+    serve(
+        folder,
+        port=port,
+        max_megapixels=max_megapixels,
+        jobs=jobs,
+        timeout=timeout,
+        url=url,
         terminal=open_terminal(progress, quiet=quiet),
     )
 
@@ -920,14 +1175,22 @@ def main() -> None:
     """Run the command line; a user's mistake gives one line on standard error and exit code 2."""
     # what another program ends is cleaned up as after Ctrl-C
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_INTERRUPTED))
+    if sys.platform == "win32":  # where that ends a program at once, and this is the polite way
+        signal.signal(signal.SIGBREAK, lambda *_: sys.exit(_INTERRUPTED))
     try:
+        # taken away, so that programs that we start do not watch theirs
+        if os.environ.pop("HSI_PIPELINE_STOP_ON_EOF", "0") not in ("", "0"):
+            from hsi_pipeline.lifeline import end_with_standard_input
+
+            end_with_standard_input()
         app()
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
     except SystemExit as error:
         if error.code == _INTERRUPTED:
-            typer.echo("stopped; nothing unfinished stands under its final name", err=True)
+            with suppress(OSError):  # whoever stopped it may not read any more
+                typer.echo("stopped; nothing unfinished stands under its final name", err=True)
         raise
     except OSError as error:
         if os.environ.get("HSI_PIPELINE_DEBUG"):

@@ -23,8 +23,8 @@ from hsi_pipeline import __version__
 from hsi_pipeline.commands import scheduling
 
 COMMANDS = (
-    "info", "train", "evaluate", "classify", "sample", "assess", "importance", "report",
-    "polygonize", "stac", "run",
+    "demo", "info", "ingest", "train", "crossval", "evaluate", "classify", "sample", "assess",
+    "importance", "report", "polygonize", "stac", "mosaic", "change", "run", "doctor", "serve",
 )  # fmt: skip
 LABELS = ("--label-column", "code", "--name-column", "name")
 FAST = ("--model", "spectral", "--epochs", "1", "--device", "cpu")
@@ -66,7 +66,7 @@ def says(message, *parts):
 def program(*arguments, **options):
     return subprocess.run(
         [sys.executable, "-c", "from hsi_pipeline.cli import main; main()", *map(str, arguments)],
-        capture_output=True, text=True, timeout=120, check=False, **options,
+        **{"capture_output": True, "text": True, "timeout": 120, "check": False} | options,
     )  # fmt: skip
 
 
@@ -104,18 +104,65 @@ def test_help_loads_nothing_heavy():
                        stdout=subprocess.DEVNULL)  # fmt: skip
 
 
+def test_no_command_replaces_what_it_reads(cli, tiny, model, tmp_path):
+    scene, labels = tmp_path / "scene.tif", tmp_path / "labels.json"
+    shutil.copy(tiny.path, scene)
+    gpd.read_file(tiny.labels).to_crs(4326).to_file(labels, driver="GeoJSON")
+    assert cli("ingest", scene, "--out", tmp_path / "scene.zarr")[0] == 0
+    link = tmp_path / "link.tif"
+    link.symlink_to(scene)
+    before = {path: path.read_bytes() for path in (scene, labels)}
+    for command in (
+        ("classify", scene, model, "--out", scene),
+        ("classify", link, model, "--out", scene),
+        ("ingest", tmp_path / "scene.zarr", "--out", tmp_path / "scene.zarr"),
+        ("evaluate", scene, labels, model, *LABELS, "--out", labels),
+    ):
+        code, _, err = cli(*command, "--overwrite")
+        assert code == 2, command
+        assert "write the result elsewhere" in err
+    assert {path: path.read_bytes() for path in before} == before
+    assert cli("info", tmp_path / "scene.zarr")[0] == 0
+
+
+def test_commands_that_need_no_network_do_without_torch(tiny, model, tmp_path):
+    """In one process, since each would take seconds to start."""
+    class_map, labels = tmp_path / "map.tif", ("--label-column", "code")
+    program("classify", tiny.path, model, "--out", class_map, "--device", "cpu", check=True)
+    commands = [
+        ("info", tiny.path),
+        ("ingest", tiny.path, "--out", tmp_path / "scene.zarr"),
+        ("polygonize", class_map, "--out", tmp_path / "landcover.gpkg"),
+        ("polygonize", class_map, "--by", tiny.labels, "--out", tmp_path / "parcels.gpkg"),
+        ("sample", class_map, "--out", tmp_path / "sample.gpkg"),
+        ("assess", class_map, tiny.labels, *labels, "--model", model),
+        ("report", class_map, "--scene", tiny.path, "--model", model, "--out", tmp_path / "r.html"),
+        ("mosaic", class_map, class_map, "--out", tmp_path / "mosaic.tif"),
+        ("change", class_map, class_map, "--out", tmp_path / "change.tif"),
+        ("archive", "list", tmp_path / "absent.yaml"),
+        ("run", tmp_path / "absent.yaml"),
+    ]
+    program_text = (
+        "import json, sys\nfrom hsi_pipeline.cli import main\n"
+        "for command in json.loads(sys.argv[1]):\n"
+        "    sys.argv = ['hsi-pipeline', *command]\n"
+        "    try: main()\n"
+        "    except SystemExit as end: assert bool(end.code) == ('absent' in command[-1])\n"
+        "    assert 'torch' not in sys.modules, command\n"
+    )
+    told = json.dumps([[str(part) for part in command] for command in commands])
+    done = subprocess.run(
+        [sys.executable, "-c", program_text, told], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_installed_command_tells_its_version():
     command = shutil.which("hsi-pipeline", path=str(Path(sys.executable).parent))
     if command is None:
         pytest.skip("the package is not installed as a command")
     done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout == f"hsi-pipeline {__version__}\n"
-
-
-def test_no_command_shows_the_help(cli):
-    code, text, err = cli()
-    assert code == 2
-    assert "polygonize" in text + err
+    assert done.stdout.splitlines()[0] == f"hsi-pipeline {__version__}"
 
 
 @pytest.mark.parametrize(

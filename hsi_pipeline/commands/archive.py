@@ -6,11 +6,10 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import dask
-import torch
 
 from hsi_pipeline import config
 from hsi_pipeline.archive.ledger import Failure
@@ -76,6 +75,12 @@ def list_archive(
         raise InputError(f"{workflow} is a workflow of one scene; 'archive: scenes:' names many")
     with planned(settings, force=force, retry_failed=retry_failed, terminal=terminal) as work:
         _show_scenes(work, terminal, every=every)
+        plan = work.plan
+        terminal.made(
+            "archive", scenes=len(work.listing.scenes), finished=len(plan.finished),
+            todo=[scene.id for scene in plan.todo],
+            set_aside=[asdict(one) for one in plan.quarantined],
+        )  # fmt: skip
         report_plan(work, settings, workers or workers_here(), terminal)
 
 
@@ -126,7 +131,9 @@ def run_archive(
             quarantined=work.plan.quarantined,
         )
         if dry_run:
-            return replace(report, left=len(work.plan.todo))
+            report = replace(report, left=len(work.plan.todo))
+            _note(report, terminal)
+            return report
         if not work.target.is_local:
             _check_scratch(settings)
         from hsi_pipeline.commands.archive_run import ArchiveRun  # seconds, of no use to plans
@@ -150,12 +157,15 @@ def run_archive(
     if run.warned:
         terminal.warn(f"{len(run.warned)} of the maps made now may be wrong, see above")
     _summarise(report, time.monotonic() - run.started, terminal)
+    _note(report, terminal)
     return report
 
 
 @contextmanager
 def _own_settings() -> Iterator[None]:
     """Take back what a worker in this process sets, when the block ends."""
+    import torch
+
     threads = torch.get_num_threads()
     try:
         with dask.config.set(scheduler=dask.config.get("scheduler", None)):
@@ -214,6 +224,19 @@ def _summarise(report: ArchiveReport, seconds: float, terminal: Terminal) -> Non
     if len(report.failed) > passing or report.quarantined:
         terminal.say("faulty scenes are left alone until they change, or with --retry-failed")
     terminal.show(shown(report.catalog))
+
+
+def _note(report: ArchiveReport, terminal: Terminal) -> None:
+    """Note how a run ended, for programs."""
+    terminal.made(
+        "archive",
+        [] if report.left else [shown(report.catalog)],
+        done=report.done,
+        finished=report.finished,
+        left=report.left,
+        failed=[asdict(one) for one in report.failed],
+        set_aside=[asdict(one) for one in report.quarantined],
+    )
 
 
 def _told(failure: Failure) -> str:

@@ -19,7 +19,6 @@ from typing import Any
 import dask
 import dask.array as da
 import numpy as np
-import torch
 from dask.utils import format_bytes
 
 from hsi_pipeline import config
@@ -43,7 +42,6 @@ from hsi_pipeline.checkpoint import checkpoint_hash, load_checkpoint
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.cube import make_cube, pixel_grid
 from hsi_pipeline.errors import InputError
-from hsi_pipeline.inference import classify_cube
 from hsi_pipeline.publish.stac_catalog import (
     FOOTPRINTS,
     INDEX,
@@ -277,6 +275,10 @@ def _rate(work: Work, settings: config.Archive) -> tuple[float, str]:
 
 
 def _network_rate(settings: config.Archive) -> float:
+    import torch
+
+    from hsi_pipeline.inference import classify_cube
+
     network, card = load_checkpoint(settings.model)
     grid = pixel_grid(_SIDE, _SIDE)
     spectra = np.random.default_rng(0).integers(0, 5000, (card.bands, _SIDE, _SIDE), np.int16)

@@ -26,7 +26,7 @@ from hsi_pipeline.archive.faults import Kind, kind_of, message_of, name_of
 from hsi_pipeline.archive.ledger import FINGERPRINT, PIXELS, SECONDS, Done, done_of, finished
 from hsi_pipeline.archive.scenes import ArchiveScene
 from hsi_pipeline.archive.target import Target
-from hsi_pipeline.checkpoint import checkpoint_hash, load_checkpoint
+from hsi_pipeline.checkpoint import checkpoint_hash, load_card
 from hsi_pipeline.commands.classify import classify
 from hsi_pipeline.commands.polygonize import polygonize
 from hsi_pipeline.commands.scheduling import compute_in_threads
@@ -267,7 +267,7 @@ def _products(
         class_map,
         products,
         model_file=model,
-        card=load_checkpoint(model)[1],
+        card=load_card(model),
         derived_from=_derived_from(job),
         item_id=name,
         properties={

@@ -30,7 +30,8 @@ from hsi_pipeline.commands.designs import (
     estimate_by_design,
     find_strata,
 )
-from hsi_pipeline.commands.learnt import about_training, check_no_input
+from hsi_pipeline.commands.learnt import about_training
+from hsi_pipeline.commands.messages import check_no_input
 from hsi_pipeline.commands.reference_units import (
     ComparedUnits,
     compare_pixels,
@@ -176,6 +177,7 @@ def assess(
     if record:
         summary = accuracy_summary(assessment_json(assessment))
         terminal.say(f"accuracy recorded in {record_accuracy(class_map, summary)}")
+    terminal.made("assess", [] if out is None else [out], **assessment_json(assessment))
     return assessment
 
 

@@ -6,6 +6,7 @@ import csv
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -113,7 +114,7 @@ def change(
     if table is not None:
         _write_matrix(counts, table)
         written.append(table)
-    _report_matrix(counts, terminal)
+    terminal.made("change", written, **_report_matrix(counts, terminal))
     return written
 
 
@@ -220,8 +221,8 @@ def _write_matrix(counts: xr.Dataset, out: Path) -> None:
             )
 
 
-def _report_matrix(counts: xr.Dataset, terminal: Terminal) -> None:
-    """Print the matrix and how much changed."""
+def _report_matrix(counts: xr.Dataset, terminal: Terminal) -> dict[str, Any]:
+    """Print the matrix and how much changed; return that as figures."""
     pixels = counts["pixels"].values
     values, unit = pixels.astype(float), "pixels"
     if "area_m2" in counts:
@@ -241,3 +242,10 @@ def _report_matrix(counts: xr.Dataset, terminal: Terminal) -> None:
     terminal.say(
         f"{share:.1%} changed, of {values.sum():.{digits}f} {unit} where both maps have a class"
     )
+    return {
+        "before": rows_of,
+        "after": columns_of,
+        "pixels": pixels,
+        "changed_share": share,
+        **({"area_m2": counts["area_m2"].values} if "area_m2" in counts else {}),
+    }

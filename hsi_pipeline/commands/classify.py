@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import dask
 import numpy as np
 import xarray as xr
 from dask.base import tokenize
@@ -17,9 +16,11 @@ from hsi_pipeline import __version__
 from hsi_pipeline.checkpoint import checkpoint_hash, load_applicability, load_checkpoint
 from hsi_pipeline.commands.messages import (
     about,
+    check_no_input,
     check_quantity,
     describe_wavelengths,
     report_bands,
+    report_map,
     report_mask,
     report_values,
 )
@@ -30,10 +31,8 @@ from hsi_pipeline.errors import InputError, SourceChangedError
 from hsi_pipeline.inference import check_layers, chunk_for_memory, classify_cube, resolve_precision
 from hsi_pipeline.model_card import ModelCard
 from hsi_pipeline.publish import (
-    FAILED_CHUNKS,
     MAP_WRITERS,
     check_target,
-    open_class_map,
     write_class_map,
 )
 from hsi_pipeline.scene import cube_of, open_source
@@ -111,6 +110,7 @@ def classify(
     """
     terminal = terminal or Terminal(quiet=True)
     check_target(out, overwrite=overwrite, suffixes=MAP_WRITERS)
+    check_no_input(out, scene, model)
     check_memory(memory, chunk, scheduler)
     check_layers(layers)
     chosen_device = choose_device(device, scheduler)
@@ -177,7 +177,7 @@ def classify(
                     "command again"
                 ) from error
             raise
-    report_map(terminal, written[0])
+    terminal.made("classify", written, **report_map(terminal, written[0]))
     return written
 
 
@@ -299,31 +299,3 @@ def _trust(card: ModelCard) -> dict[str, float]:
         for name in scores
         if np.isfinite(card.scores.get(name, np.nan))
     }
-
-
-def report_map(terminal: Terminal, path: Path) -> None:
-    """Say how the classes share a written map, and what is nodata."""
-    class_map = open_class_map(path)
-    codes = class_map["class"]
-    layers = [codes.data]
-    if "dissimilarity" in class_map:
-        layers.append(class_map["dissimilarity"].data)
-    counts, outside = np.zeros(256, np.int64), 0
-    # block by block: the map is never whole in memory
-    for parts in zip(*(layer.blocks.ravel() for layer in layers), strict=True):
-        block, *unlike = dask.compute(*parts)
-        counts += np.bincount(block.ravel(), minlength=256)
-        outside += sum(int((part > 1).sum()) for part in unlike)
-    total = int(counts.sum())
-    names = dict(zip(codes.attrs["flag_values"], codes.attrs["class_names"], strict=True))
-    shares = ", ".join(
-        f"{name} {counts[code] / total:.1%}" for code, name in names.items() if counts[code]
-    )
-    terminal.say(f"map of {total} pixels in {path}: {shares}; nodata {counts[0] / total:.1%}")
-    if "dissimilarity" in class_map and counts[0] < total:
-        terminal.say(
-            f"  {outside / (total - counts[0]):.1%} of the classified pixels are outside the area "
-            "of applicability: their spectra are unlike all that the model was trained on"
-        )
-    for failed in class_map.attrs.get(FAILED_CHUNKS, []):
-        terminal.say(f"  {failed}")

@@ -17,6 +17,7 @@ from hsi_pipeline.commands.fitting import fit, predict, reach_of, refit, trainin
 from hsi_pipeline.commands.labelled import LabelledScene, Part, labelled_scene, learnable
 from hsi_pipeline.commands.messages import (
     about,
+    check_no_input,
     describe_wavelengths,
     report_labels,
     report_mask,
@@ -99,6 +100,7 @@ def crossval(
             check_target(path, overwrite=overwrite, suffixes=(".csv", ".md"))
         if Path(out).suffix.lower() != ".csv":
             raise InputError(f"{out}: the table is a .csv file; a .md file is written beside it")
+        check_no_input(out, labels, class_table)
     if seeds < 1:
         raise InputError(f"seeds is {seeds}; it must be at least 1")
     names = [*dict.fromkeys([*models, *BASELINES])]
@@ -158,6 +160,13 @@ def crossval(
     show(terminal, summary, models[0], trials)
     if out is not None:
         write(Path(out), trials, summary, truth.scheme, splits, seeds)
+    terminal.made(
+        "crossval",
+        [] if out is None else [out, Path(out).with_suffix(".md")],
+        folds=len(splits),
+        seeds=seeds,
+        models=summary.rename_axis("model").reset_index().to_dict("records"),
+    )
     return trials
 
 

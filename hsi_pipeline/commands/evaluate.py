@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import dask
 import numpy as np
@@ -13,7 +14,7 @@ import xarray as xr
 from hsi_pipeline.accuracy import Accuracy, compare
 from hsi_pipeline.classes import UNLABELLED, ClassScheme
 from hsi_pipeline.commands.classify import open_and_classify
-from hsi_pipeline.commands.messages import about, report_labels
+from hsi_pipeline.commands.messages import about, check_no_input, report_labels
 from hsi_pipeline.commands.scheduling import choose_device, computing
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.cube import grid_of
@@ -81,6 +82,7 @@ def evaluate(
     terminal = terminal or Terminal(quiet=True)
     if out is not None:
         check_target(out, overwrite=overwrite, suffixes=(".json",))
+        check_no_input(out, scene, labels, model, class_table)
     class_map, card, _ = open_and_classify(
         scene,
         model,
@@ -122,6 +124,7 @@ def evaluate(
     show_accuracy(terminal, accuracy, card.classes)
     if out is not None:
         _write_json(Path(out), accuracy, card.classes, overwrite=overwrite)
+    terminal.made("evaluate", [] if out is None else [out], **_figures(accuracy, card.classes))
     return accuracy
 
 
@@ -184,7 +187,15 @@ def _classes_at(class_map: xr.Dataset, pixels: np.ndarray) -> np.ndarray:
 
 def _write_json(path: Path, accuracy: Accuracy, scheme: ClassScheme, *, overwrite: bool) -> None:
     check_target(path, overwrite=overwrite, suffixes=(".json",))
-    figures = {
+    figures = _figures(accuracy, scheme)
+    text = json.dumps(figures, indent=2, allow_nan=False, ensure_ascii=False)
+    with staged(path) as target:
+        target.write_text(f"{text}\n", encoding="utf-8")
+
+
+def _figures(accuracy: Accuracy, scheme: ClassScheme) -> dict[str, Any]:
+    """Return the scores as JSON has them."""
+    return {
         "pixels": accuracy.pixels,
         **{name: _number(value) for name, value in accuracy.scores().items()},
         "classes": [
@@ -201,9 +212,6 @@ def _write_json(path: Path, accuracy: Accuracy, scheme: ClassScheme, *, overwrit
         ],
         "confusion_matrix": accuracy.matrix.tolist(),
     }
-    text = json.dumps(figures, indent=2, allow_nan=False, ensure_ascii=False)
-    with staged(path) as target:
-        target.write_text(f"{text}\n", encoding="utf-8")
 
 
 def _number(value: float) -> float | None:

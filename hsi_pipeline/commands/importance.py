@@ -13,9 +13,10 @@ from torch import nn
 
 from hsi_pipeline.checkpoint import load_checkpoint
 from hsi_pipeline.classes import UNLABELLED
-from hsi_pipeline.commands.learnt import check_no_input, is_learnt_from
+from hsi_pipeline.commands.learnt import is_learnt_from
 from hsi_pipeline.commands.messages import (
     about,
+    check_no_input,
     check_quantity,
     describe_wavelengths,
     report_bands,
@@ -168,6 +169,14 @@ def importance(
             plot_importance(frame, title).savefig(target, dpi=150)
     _report(frame, result, terminal)
     terminal.say(f"{len(frame)} bands in {out}")
+    terminal.made(
+        "importance",
+        [out] if figure is None else [out, figure],
+        overall_accuracy=result.accuracy.overall,
+        mean_f1=result.accuracy.mean_f1,
+        pixels=result.accuracy.pixels,
+        bands=frame.to_dict("records"),
+    )
     return frame
 
 

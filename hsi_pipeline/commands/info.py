@@ -61,7 +61,29 @@ def info(
         f"nodata {cube.attrs['nodata']}"
     )
     _show_spectrum(terminal, cube)
-    _show_statistics(terminal, cube, bands)
+    valid_share = _show_statistics(terminal, cube, bands)
+    _note(terminal, source, cube, valid_share)
+
+
+def _note(terminal: Terminal, source: SceneSource, cube: xr.DataArray, valid_share: float) -> None:
+    """Note what the scene holds, for programs."""
+    told = ("scene_id", "sensor", "level", "quantity", "acquired", "cloud_share", "mask", "advice")
+    grid = source.grid
+    terminal.made(
+        "info",
+        (),
+        **{name: source.attrs.get(name) for name in told},
+        rows=grid.shape[0],
+        columns=grid.shape[1],
+        bands=cube.sizes["band"],
+        dtype=str(cube.dtype),
+        crs=grid.crs and (f"EPSG:{grid.crs.epsg}" if grid.crs.epsg else grid.crs.to_wkt()),
+        transform=tuple(grid.affine)[:6],
+        wavelength_nm=cube["wavelength"].values,
+        fwhm_nm=cube["fwhm"].values,
+        bad_bands=cube["band"].values[~cube["good"].values],
+        sampled_nodata_share=1 - valid_share,
+    )
 
 
 def _show_product(terminal: Terminal, source: SceneSource) -> None:
@@ -98,12 +120,13 @@ def _show_spectrum(terminal: Terminal, cube: xr.DataArray) -> None:
     terminal.show(f"bad bands {len(bad)}" + (f": {_ranges(bad)}" if len(bad) else ""))
 
 
-def _show_statistics(terminal: Terminal, cube: xr.DataArray, every_band: bool) -> None:
+def _show_statistics(terminal: Terminal, cube: xr.DataArray, every_band: bool) -> float:
+    """Show statistics of sampled pixels, and return the share of valid ones."""
     values, valid_share = sample_reflectance(cube)
     terminal.show(f"nodata    {1 - valid_share:.1%} of the sampled pixels")
     if not values.size:
         terminal.show("statistics: no valid pixel was sampled")
-        return
+        return valid_share
     count = cube.sizes["band"]
     chosen = range(count) if every_band else sorted({*range(0, count, max(count // 12, 1))})
     rows = [
@@ -125,6 +148,7 @@ def _show_statistics(terminal: Terminal, cube: xr.DataArray, every_band: bool) -
     title = quantity if unit == "1" else f"{quantity} in {unit}"
     most = cube.sizes["y"] * cube.sizes["x"]
     terminal.table(f"{title}, {min(values.shape[1], most)} sampled pixels{note}", columns, rows)
+    return valid_share
 
 
 def _ranges(numbers: np.ndarray) -> str:

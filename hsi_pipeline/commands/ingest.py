@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from hsi_pipeline.commands.messages import check_no_input
 from hsi_pipeline.commands.scheduling import computing
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.publish import check_target
@@ -42,6 +43,7 @@ def ingest(
     """
     terminal = terminal or Terminal(quiet=True)
     check_target(out, overwrite=overwrite, suffixes=(".zarr",))
+    check_no_input(out, scene)
     source = open_source(scene, pixel_coordinates=pixel_coordinates)
     check_chunk(source, chunk)
     bands, rows, columns = source.pixels.shape
@@ -54,4 +56,7 @@ def ingest(
         store = write_cube(source, out, chunk=chunk, overwrite=overwrite)
     stored = sum(file.stat().st_size for file in store.rglob("*") if file.is_file())
     terminal.say(f"scene in {store}, {stored / 1e6:.1f} MB")
+    terminal.made(
+        "ingest", [store], rows=rows, columns=columns, bands=bands, bytes=stored,
+    )  # fmt: skip
     return [store]

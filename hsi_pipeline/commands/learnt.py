@@ -10,6 +10,7 @@ from typing import Any
 
 import xarray as xr
 
+from hsi_pipeline.checkpoint import checkpoint_hash, load_card
 from hsi_pipeline.commands.reference_units import ComparedUnits, points_sha256
 from hsi_pipeline.cube import grid_of
 from hsi_pipeline.errors import InputError
@@ -44,19 +45,6 @@ def is_learnt_from(
         return hashlib.file_digest(opened, "sha256").hexdigest() in files
 
 
-def check_no_input(target: str | os.PathLike[str], *inputs: str | os.PathLike[str] | None) -> None:
-    """Refuse to write a file over one that is read.
-
-    Raises:
-        InputError: The target is one of the inputs.
-    """
-    for path in inputs:
-        if path is None or not (Path(target).exists() and Path(path).exists()):
-            continue
-        if Path(target).samefile(path):
-            raise InputError(f"{target} is read as {path}; write the result elsewhere")
-
-
 def about_training(
     dataset: xr.Dataset,
     class_map: Path,
@@ -75,14 +63,11 @@ def about_training(
     beside = class_map.resolve().parent / Path(str(dataset.attrs.get("model", ""))).name
     if model is None and not (made_by and beside.is_file()):
         return []
-    # Torch, half a gigabyte, which nothing else here needs
-    from hsi_pipeline.checkpoint import checkpoint_hash, load_checkpoint
-
     if model is None:
         if checkpoint_hash(beside) != made_by:
             return []
         model = beside
-    card = load_checkpoint(model)[1]
+    card = load_card(model)
     if made_by and checkpoint_hash(model) != made_by:
         raise InputError(
             f"{model} is not the model that made the map (SHA-256 {made_by[:12]}); name that one"

@@ -1,12 +1,14 @@
-"""What several commands say about scenes and labels, and errors that name their file."""
+"""What several commands say about scenes, labels and maps, and errors that name their file."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import xarray as xr
 
@@ -16,6 +18,7 @@ from hsi_pipeline.cube import wavelengths_of
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.ground_truth import GroundTruth
 from hsi_pipeline.model_card import ModelCard
+from hsi_pipeline.publish import FAILED_CHUNKS, open_class_map
 from hsi_pipeline.resampling import SpectralOperator
 from hsi_pipeline.scene.quality import flag_shares
 from hsi_pipeline.scene.source import SceneSource
@@ -34,6 +37,19 @@ def about(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{os.fspath(path)}: {error}") from error
+
+
+def check_no_input(target: str | os.PathLike[str], *inputs: str | os.PathLike[str] | None) -> None:
+    """Refuse to write a file over one that is read.
+
+    Raises:
+        InputError: The target is one of the inputs.
+    """
+    for path in inputs:
+        if path is None or not (Path(target).exists() and Path(path).exists()):
+            continue
+        if Path(target).samefile(path):
+            raise InputError(f"{target} is read as {path}; write the result elsewhere")
 
 
 def describe_wavelengths(cube: xr.DataArray) -> str:
@@ -136,3 +152,41 @@ def report_labels(terminal: Terminal, truth: GroundTruth) -> None:
     ):
         if number:
             terminal.say(f"  {number} {text}")
+
+
+def report_map(terminal: Terminal, path: Path) -> dict[str, Any]:
+    """Say how the classes share a written map, and what is nodata; return that as figures."""
+    class_map = open_class_map(path)
+    codes = class_map["class"]
+    layers = [codes.data]
+    if "dissimilarity" in class_map:
+        layers.append(class_map["dissimilarity"].data)
+    counts, outside = np.zeros(256, np.int64), 0
+    # block by block: the map is never whole in memory
+    for parts in zip(*(layer.blocks.ravel() for layer in layers), strict=True):
+        block, *unlike = dask.compute(*parts)
+        counts += np.bincount(block.ravel(), minlength=256)
+        outside += sum(int((part > 1).sum()) for part in unlike)
+    total = int(counts.sum())
+    names = dict(zip(codes.attrs["flag_values"], codes.attrs["class_names"], strict=True))
+    shares = ", ".join(
+        f"{name} {counts[code] / total:.1%}" for code, name in names.items() if counts[code]
+    )
+    terminal.say(f"map of {total} pixels in {path}: {shares}; nodata {counts[0] / total:.1%}")
+    if "dissimilarity" in class_map and counts[0] < total:
+        terminal.say(
+            f"  {outside / (total - counts[0]):.1%} of the classified pixels are outside the area "
+            "of applicability: their spectra are unlike all that the model was trained on"
+        )
+    chunks = list(class_map.attrs.get(FAILED_CHUNKS, []))
+    for failed in chunks:
+        terminal.say(f"  {failed}")
+    return {
+        "pixels": total,
+        "nodata_pixels": int(counts[0]),
+        "classes": [
+            {"code": code, "name": name, "pixels": int(counts[code])}
+            for code, name in names.items()
+        ],
+        "failed_chunks": chunks,
+    }

@@ -10,19 +10,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.request import url2pathname
 
 import xarray as xr
 from dask.base import tokenize
 from odc.geo.geobox import GeoBox
 
 from hsi_pipeline import __version__
-from hsi_pipeline.commands.classify import report_map
-from hsi_pipeline.commands.messages import about
+from hsi_pipeline.commands.messages import about, report_map
 from hsi_pipeline.commands.scheduling import computing
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.cube import grid_of
-from hsi_pipeline.errors import InputError, SourceChangedError
+from hsi_pipeline.errors import InputError, SourceChangedError, did_you_mean
 from hsi_pipeline.mosaic import check_rule, common_grid, crs_name
 from hsi_pipeline.mosaic import mosaic as join
 from hsi_pipeline.publish import MAP_WRITERS, check_target, open_class_map, write_class_map
@@ -99,7 +98,7 @@ def mosaic(
         joined, out, "joining", job, [*zip(paths, stamps, strict=True)], terminal,
         scheduler=scheduler, overwrite=overwrite, restart=restart,
     )  # fmt: skip
-    report_map(terminal, written[0])
+    terminal.made("mosaic", written, maps=len(maps), **report_map(terminal, written[0]))
     return written
 
 
@@ -114,7 +113,7 @@ def find_maps(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
     found: list[Path] = []
     for source in map(Path, sources):
         if not source.exists():
-            raise InputError(f"{source}: no such file")
+            raise InputError(f"{source}: no such file{did_you_mean(source)}")
         if source.is_dir() and source.suffix.lower() != ".zarr":
             if not (source / CATALOG).is_file():
                 raise InputError(
@@ -315,7 +314,7 @@ def _place(href: str, file: Path, catalog: Path) -> Path:
         InputError: There is none, or it lies outside the catalog's folder.
     """
     text = href.removeprefix("file://")
-    plain, decoded = ((file.parent / part).resolve() for part in (text, unquote(text)))
+    plain, decoded = ((file.parent / part).resolve() for part in (text, url2pathname(text)))
     place = plain if plain.exists() else decoded
     if "://" in text or not place.is_relative_to(catalog.parent):
         raise InputError(

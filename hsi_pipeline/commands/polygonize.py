@@ -13,7 +13,7 @@ import geopandas as gpd
 import xarray as xr
 
 from hsi_pipeline.classes import scheme_from_attrs
-from hsi_pipeline.commands.messages import about
+from hsi_pipeline.commands.messages import about, check_no_input
 from hsi_pipeline.commands.scheduling import computing
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.cube import grid_of
@@ -91,8 +91,7 @@ def polygonize(
             raise InputError(f"--append adds to a table of a database; {out} is a file")
         out = Path(out).with_suffix(Path(out).suffix.lower())  # as it will be written
         check_target(out, overwrite=overwrite, suffixes=POLYGON_WRITERS)
-        if by is not None and out.exists() and Path(by).exists() and out.samefile(by):
-            raise InputError(f"{out} are the parcels themselves; write the result elsewhere")
+        check_no_input(out, class_map, by)
     parcels = None if by is None else read_parcels(by, by_layer)
     # workers of a cluster may have other working folders
     dataset = open_class_map(Path(class_map).resolve(), say=terminal.say)
@@ -154,7 +153,9 @@ def polygonize(
         listed = ", ".join(f"{long} is {short}" for long, short in names.items())
         terminal.say(f"names in a Shapefile have ten letters at most: {listed}")
     shown = without_password(str(out)) if is_database(out) else out
-    terminal.say(f"{counted.rows} {'parcels' if by else 'polygons'} in {shown}")
+    what = "parcels" if by else "polygons"
+    terminal.say(f"{counted.rows} {what} in {shown}")
+    terminal.made("polygonize", written or [shown], **{what: counted.rows})
     return written
 
 

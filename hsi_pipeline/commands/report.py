@@ -135,6 +135,7 @@ def report(
         for old in older_figures(figures, drawn):
             terminal.warn(f"{old} is of an earlier report; it was not drawn now")
         written += drawn
+    terminal.made("report", written)
     return written
 
 

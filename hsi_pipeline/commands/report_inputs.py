@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from hsi_pipeline.checkpoint import checkpoint_hash, load_checkpoint
+from hsi_pipeline.checkpoint import checkpoint_hash, load_card
 from hsi_pipeline.classes import ClassScheme
 from hsi_pipeline.commands.assessment import FORMAT
 from hsi_pipeline.cube import grid_of
@@ -101,7 +101,7 @@ def read_card(path: str | os.PathLike[str], dataset: xr.Dataset, warnings: list[
     Raises:
         InputError: It is another model.
     """
-    card = load_checkpoint(path)[1]
+    card = load_card(path)
     wanted, found = dataset.attrs.get("model_sha256"), checkpoint_hash(path)
     if wanted is None:
         warnings.append(

@@ -188,6 +188,7 @@ def run(
     terminal.say(f"done in {time.monotonic() - started:.0f} s:")
     for path in written:
         terminal.show(os.path.normpath(path))
+    terminal.made("run", written)
     return written
 
 

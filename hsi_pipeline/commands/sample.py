@@ -106,6 +106,13 @@ def sample(
     path = write_sample(_points(drawn, grid), table, out, scheme, grid.affine, overwrite=overwrite)
     _report(strata, points, expected_error(pixels, shares, points), terminal)
     terminal.say(f"{size} points in {path}: fill in the column 'reference', in QGIS or elsewhere")
+    terminal.made(
+        "sample", [path], points=int(points.sum()), design=design, seed=seed,
+        strata=[
+            {"name": one.name, "pixels": one.pixels, "points": number}
+            for one, number in zip(strata, points.tolist(), strict=True)
+        ],
+    )  # fmt: skip
     return [path]
 
 

@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 import dask
 import dask.threaded
 import psutil
-import torch
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
 
@@ -135,8 +134,9 @@ def cluster(
             )
         except RuntimeError as error:
             raise InputError(
-                f"{count} workers cannot be started here ({one_line(error)}); --workers 0 "
-                "computes in this process"
+                f"{count} workers cannot be started here ({one_line(error)}); a script of your own "
+                'starts them below `if __name__ == "__main__":`; --workers 0 computes in this '
+                "process"
             ) from error
         client = stack.enter_context(Client(stack.enter_context(local), set_as_default=False))
         kind = f"{count} workers" if count else "a worker in this process"
@@ -225,6 +225,8 @@ def choose_device(device: str, scheduler: str | None = None) -> str:
     Raises:
         InputError: The device is not there.
     """
+    import torch  # seconds, which only networks need
+
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

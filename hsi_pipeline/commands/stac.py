@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from hsi_pipeline.checkpoint import load_checkpoint
+from hsi_pipeline.checkpoint import load_card
+from hsi_pipeline.commands.messages import check_no_input
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.errors import InputError
 from hsi_pipeline.publish import open_class_map
@@ -43,8 +44,9 @@ def stac(
     """
     terminal = terminal or Terminal(quiet=True)
     class_map = Path(class_map)
+    check_no_input(out, class_map, derived_from, *products)
     dataset = open_class_map(class_map, say=terminal.say)
-    card = None if model is None else load_checkpoint(model)[1]
+    card = None if model is None else load_card(model)
     item = write_stac_item(
         out,
         dataset,
@@ -55,6 +57,7 @@ def stac(
         overwrite=overwrite,
     )
     terminal.say(f"STAC item in {item}")
+    terminal.made("stac", [item])
     return [item]
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
+import numpy as np
 from dask.callbacks import Callback
 from rich.console import Console
 from rich.progress import (
@@ -24,6 +28,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from hsi_pipeline import __version__
 from hsi_pipeline.errors import InputError
 
 Move = Callable[..., None]
@@ -39,6 +44,10 @@ class Terminal:
     def __init__(self, *, quiet: bool = False) -> None:
         """With `quiet`, only results and errors are shown."""
         self._results = Console(highlight=False, soft_wrap=True)
+        self._started = time.monotonic()
+        self._outputs: list[str] = []
+        self._facts: dict[str, dict[str, Any]] = {}
+        self._said: list[str] = []
         self._messages = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self._warnings = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -54,11 +63,55 @@ class Terminal:
             scene: The one of many that it is about.
         """
         said = text if scene is None else f"{scene}: {text}"
+        self._said.append(said)
         self._warnings.print(f"warning: {said}", markup=False)
 
     def show(self, text: str) -> None:
         """Print a result."""
         self._results.print(text, markup=False)
+
+    def made(
+        self, command: str, outputs: Sequence[str | os.PathLike[str]] = (), **facts: Any
+    ) -> None:
+        """Note what a command has made, for programs: people have read it.
+
+        Args:
+            command: That made it; a workflow has several.
+            outputs: Files written, or the address of a database without its password.
+            **facts: Figures by name, of types that JSON has, or of NumPy; NaN becomes null.
+        """
+        for output in outputs:
+            place = os.fspath(output)
+            place = place if "://" in place else str(Path(place).absolute())
+            if place not in self._outputs:
+                self._outputs.append(place)
+        self._facts.setdefault(command, {}).update(facts)
+
+    def __enter__(self) -> Self:
+        """Begin to talk."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End; the kinds for programs say now what came of it."""
+
+    def _summary(self, error: BaseException | None) -> dict[str, Any]:
+        """Return what came of a command, as JSON has it."""
+        summary = {
+            "version": __version__,
+            "outputs": self._outputs,
+            "results": _plain(self._facts),
+            "warnings": self._said,
+            "seconds": round(time.monotonic() - self._started, 3),
+        }
+        if error is not None:
+            stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+            summary["error"] = "stopped" if stopped else str(error) or type(error).__name__
+        return summary
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table of results; all columns but the first are aligned to the right."""
@@ -143,12 +196,35 @@ class Terminal:
             yield
 
 
+class SummaryTerminal(Terminal):
+    """Talks to the user on standard error, and at the end to a program on standard output.
+
+    That is one JSON object: `version`, `outputs` (whole paths), `results` (figures by command),
+    `warnings`, `seconds`, and `error` if it failed.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        """With `quiet`, only warnings and errors are shown besides."""
+        super().__init__(quiet=quiet)
+        self._results = self._messages
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Print what came of it."""
+        print(json.dumps(self._summary(error), allow_nan=False, ensure_ascii=False), flush=True)
+
+
 class JsonTerminal(Terminal):
     """Talks to a program: one JSON object a line on standard output.
 
     Each has `event`: "message" (`text`), "warning" (`text`, `scene` or null), "result" (`text`),
     "table" (`title`, `columns`, `rows`), "progress" (`label`, `done`, `total`, `seconds_left` or
-    null, `note`), or "alive" where nothing else has happened for a while.
+    null, `note`), "alive" where nothing else has happened for a while, and "finished" at the end,
+    with what `SummaryTerminal` prints.
     """
 
     def __init__(self) -> None:
@@ -162,12 +238,22 @@ class JsonTerminal(Terminal):
             print(json.dumps({"event": event, **content}), flush=True)
             self._last = time.monotonic()
 
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Print what came of it."""
+        self._emit("finished", **self._summary(error))
+
     def say(self, text: str) -> None:
         """Tell what is going on."""
         self._emit("message", text=text)
 
     def warn(self, text: str, scene: str | None = None) -> None:
         """Tell what the user must know."""
+        self._said.append(text if scene is None else f"{scene}: {text}")
         self._emit("warning", text=text, scene=scene)
 
     def show(self, text: str) -> None:
@@ -219,15 +305,30 @@ TERMINALS = ("bar", "json")
 """Kinds of progress that a user may ask for."""
 
 
-def open_terminal(progress: str, *, quiet: bool) -> Terminal:
-    """Return the terminal for a kind of progress.
+def open_terminal(progress: str, *, quiet: bool, as_json: bool = False) -> Terminal:
+    """Return the terminal for a kind of progress, and for results as JSON or for reading.
 
     Raises:
         InputError: The kind is not known.
     """
     if progress not in TERMINALS:
         raise InputError(f"--progress {progress} is not one of {', '.join(TERMINALS)}")
-    return JsonTerminal() if progress == "json" else Terminal(quiet=quiet)
+    if progress == "json":
+        return JsonTerminal()
+    return SummaryTerminal(quiet=quiet) if as_json else Terminal(quiet=quiet)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: NumPy's numbers as Python's, NaN and infinity as None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, np.generic | np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, str | int | None) else str(value)
 
 
 class _TaskCounter(Callback):

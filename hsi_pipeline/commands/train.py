@@ -221,6 +221,17 @@ def train(
         f"mean IoU {judged.accuracy.mean_iou:.3f}; "
         f"model in {out}"
     )
+    terminal.made(
+        "train",
+        [out],
+        architecture=model,
+        bands=len(data.bands),
+        classes=[{"code": one.code, "name": one.name} for one in scheme.categories],
+        best_epoch=judged.told.get("best_epoch"),
+        train_pixels=int(split.train.sum()),
+        validation_pixels=int(split.validation.sum()),
+        validation=judged.accuracy.scores(),
+    )
     return card
 
 

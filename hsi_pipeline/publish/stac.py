@@ -26,7 +26,6 @@ from hsi_pipeline import __version__
 from hsi_pipeline.classes import scheme_from_attrs
 from hsi_pipeline.cube import grid_of
 from hsi_pipeline.errors import InputError
-from hsi_pipeline.estimators import is_estimator
 from hsi_pipeline.model_card import ModelCard
 from hsi_pipeline.publish import check_target, staged
 from hsi_pipeline.publish.record import ACCURACY
@@ -205,6 +204,8 @@ def _processing(attrs: Mapping[str, Any]) -> dict[str, Any]:
         found["processing:software"] = {name: number}
         # what is installed now made the map only if the program is still the same
         if (name, number) == ("hsi_pipeline", __version__):
+            from hsi_pipeline.estimators import is_estimator  # Torch, and it takes seconds
+
             baseline = is_estimator(str(attrs.get("model_architecture", "")))
             for library in ("torch", "rasterio", *(["scikit-learn"] if baseline else [])):
                 found["processing:software"][library] = version(library)

@@ -7,13 +7,14 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from hsi_pipeline.estimators import is_estimator
 from hsi_pipeline.model_card import ModelCard
 from hsi_pipeline.publish.stac_assets import SAFETENSORS, describe_classes, href_from, identifier
 
 
 def model_properties(model_file: Path, card: ModelCard) -> dict[str, Any]:
     """Return what the model reads and writes."""
+    from hsi_pipeline.estimators import is_estimator  # Torch, and it takes seconds
+
     tasks = ["semantic-segmentation"]
     # the extension wants three characters, the first a letter
     name = identifier(model_file.stem, "model")
