@@ -104,7 +104,7 @@ def test_it_cleans_up_and_ends_when_its_parent_was_killed(tiny, slow, tmp_path):
 def test_workers_of_an_archive_end_with_it(slow, tmp_path):
     (tmp_path / "scenes").mkdir()
     for number in range(2):
-        raster_scene(tmp_path / "scenes", number, rows=400, columns=400)
+        raster_scene(tmp_path / "scenes", number, rows=640, columns=640)
     path = write_workflow(tmp_path, slow)
     parent, program = start_by_a_parent(
         "pipe", "run", path, "--workers", 2, "--progress", "json", folder=tmp_path

@@ -74,6 +74,7 @@ def folder(tmp_path_factory):
     train(
         folder / "scene.tif", folder / "polygons.gpkg", folder / "model.safetensors",
         label_column="class_id", name_column="class_name", model="spectral", epochs=3,
+        class_table=ROOT / "sample_data" / "classes.csv",
         baselines=False, device="cpu",
     )  # fmt: skip
     return folder
