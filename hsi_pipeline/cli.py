@@ -201,10 +201,11 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Show what a scene is: sensor, grid, CRS, bands, bad bands, clouds and statistics."""
-    from hsi_pipeline.commands.info import info
     from hsi_pipeline.commands.terminal import open_terminal
 
     with open_terminal("bar", quiet=quiet, as_json=as_json) as terminal:
+        from hsi_pipeline.commands.info import info
+
         info(
             scene,
             bands=bands,
@@ -228,10 +229,11 @@ def ingest(
     as_json: Json = False,
 ) -> None:
     """Rewrite a scene once as Zarr, which is faster to read; nothing else changes."""
-    from hsi_pipeline.commands.ingest import ingest
     from hsi_pipeline.commands.terminal import open_terminal
 
     with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        from hsi_pipeline.commands.ingest import ingest
+
         ingest(
             scene,
             out,
@@ -306,9 +308,10 @@ def train(
 ) -> None:
     """Train a model on a scene and labels of known land cover."""
     from hsi_pipeline.commands.terminal import open_terminal
-    from hsi_pipeline.commands.train import train
 
     with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        from hsi_pipeline.commands.train import train
+
         train(
             scene,
             labels,
@@ -373,10 +376,11 @@ def crossval(
     as_json: Json = False,
 ) -> None:
     """Compare a network with random forest, SVM and logistic regression, by spatial folds."""
-    from hsi_pipeline.commands.crossval import crossval
     from hsi_pipeline.commands.terminal import open_terminal
 
     with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        from hsi_pipeline.commands.crossval import crossval
+
         crossval(
             scene,
             labels,
@@ -427,10 +431,11 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Say how accurate a model is, on labels that it has not seen."""
-    from hsi_pipeline.commands.evaluate import evaluate
     from hsi_pipeline.commands.terminal import open_terminal
 
     with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        from hsi_pipeline.commands.evaluate import evaluate
+
         evaluate(
             scene,
             labels,
@@ -498,10 +503,11 @@ def classify(
     as_json: Json = False,
 ) -> None:
     """Make a class map of a scene; if interrupted, the same command goes on where it stopped."""
-    from hsi_pipeline.commands.classify import classify
     from hsi_pipeline.commands.terminal import open_terminal
 
     with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        from hsi_pipeline.commands.classify import classify
+
         classify(
             scene,
             model,
@@ -581,10 +587,11 @@ def polygonize(
     as_json: Json = False,
 ) -> None:
     """Turn a class map into land-cover polygons, or summarise it by polygons of your own."""
-    from hsi_pipeline.commands.polygonize import polygonize
     from hsi_pipeline.commands.terminal import open_terminal
 
     with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        from hsi_pipeline.commands.polygonize import polygonize
+
         polygonize(
             class_map,
             out,
@@ -623,10 +630,11 @@ def stac(
     as_json: Json = False,
 ) -> None:
     """Describe a class map and what was made of it by a STAC item, for catalogs."""
-    from hsi_pipeline.commands.stac import stac
     from hsi_pipeline.commands.terminal import open_terminal
 
     with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        from hsi_pipeline.commands.stac import stac
+
         stac(
             class_map,
             out,
@@ -669,10 +677,11 @@ def mosaic(
     as_json: Json = False,
 ) -> None:
     """Join the class maps of overlapping scenes on one grid."""
-    from hsi_pipeline.commands.mosaic import mosaic
     from hsi_pipeline.commands.terminal import open_terminal
 
     with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        from hsi_pipeline.commands.mosaic import mosaic
+
         mosaic(
             sources,
             out,
@@ -710,10 +719,11 @@ def change(
     as_json: Json = False,
 ) -> None:
     """Compare two class maps: what became of what, where, and how much."""
-    from hsi_pipeline.commands.change import change
     from hsi_pipeline.commands.terminal import open_terminal
 
     with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        from hsi_pipeline.commands.change import change
+
         change(
             before,
             after,
@@ -774,10 +784,11 @@ def sample(
     as_json: Json = False,
 ) -> None:
     """Draw random points of a class map, for people to say what is really there."""
-    from hsi_pipeline.commands.sample import sample
     from hsi_pipeline.commands.terminal import open_terminal
 
     with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        from hsi_pipeline.commands.sample import sample
+
         sample(
             class_map,
             out,
@@ -839,10 +850,11 @@ def assess(
     as_json: Json = False,
 ) -> None:
     """Estimate accuracy and areas of a class map from reference data, with their uncertainty."""
-    from hsi_pipeline.commands.assess import assess
     from hsi_pipeline.commands.terminal import open_terminal
 
     with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        from hsi_pipeline.commands.assess import assess
+
         assess(
             class_map,
             reference,
@@ -893,10 +905,11 @@ def importance(
     as_json: Json = False,
 ) -> None:
     """Show which wavelengths a model relies on, by permuting them and by gradients."""
-    from hsi_pipeline.commands.importance import importance
     from hsi_pipeline.commands.terminal import open_terminal
 
     with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        from hsi_pipeline.commands.importance import importance
+
         importance(
             scene,
             labels,
@@ -952,10 +965,11 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Show a class map and how good it is in one HTML file that needs no network."""
-    from hsi_pipeline.commands.report import report
     from hsi_pipeline.commands.terminal import open_terminal
 
     with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        from hsi_pipeline.commands.report import report
+
         report(
             class_map,
             out,
@@ -1006,9 +1020,10 @@ def run(
 ) -> None:
     """Run all steps of a workflow file (exit code 1 if scenes of an archive failed)."""
     from hsi_pipeline.commands.terminal import open_terminal
-    from hsi_pipeline.commands.workflow import run_workflow
 
     with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        from hsi_pipeline.commands.workflow import run_workflow
+
         complete = run_workflow(
             workflow,
             scheduler=scheduler,
@@ -1042,10 +1057,11 @@ def archive_list(
     as_json: Json = False,
 ) -> None:
     """Show what a run would do: scenes, their size, and the time by a measured rate."""
-    from hsi_pipeline.commands.archive import list_archive
     from hsi_pipeline.commands.terminal import open_terminal
 
     with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        from hsi_pipeline.commands.archive import list_archive
+
         list_archive(
             workflow,
             every=every,
@@ -1065,10 +1081,11 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """See it work: train, classify, polygons and a report of a sample scene."""
-    from hsi_pipeline.commands.demo import demo
     from hsi_pipeline.commands.terminal import open_terminal
 
     with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        from hsi_pipeline.commands.demo import demo
+
         demo(out, overwrite=overwrite, terminal=terminal)
 
 
@@ -1104,10 +1121,11 @@ def qgis_install(
     profile: Profile = None, quiet: Quiet = False, progress: Progress = "bar", as_json: Json = False
 ) -> None:
     """Put the plugin into a profile of QGIS, tied to this environment; again after an update."""
-    from hsi_pipeline.commands.qgis import install
     from hsi_pipeline.commands.terminal import open_terminal
 
     with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        from hsi_pipeline.commands.qgis import install
+
         install(profile, terminal=terminal)
 
 
@@ -1116,10 +1134,11 @@ def qgis_uninstall(
     profile: Profile = None, quiet: Quiet = False, progress: Progress = "bar", as_json: Json = False
 ) -> None:
     """Take the plugin out of a profile of QGIS."""
-    from hsi_pipeline.commands.qgis import uninstall
     from hsi_pipeline.commands.terminal import open_terminal
 
     with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        from hsi_pipeline.commands.qgis import uninstall
+
         uninstall(profile, terminal=terminal)
 
 
@@ -1128,10 +1147,11 @@ def qgis_doctor(
     profile: Profile = None, quiet: Quiet = False, progress: Progress = "bar", as_json: Json = False
 ) -> None:
     """Say whether QGIS can run this environment, and how to mend what is wrong."""
-    from hsi_pipeline.commands.qgis_doctor import doctor
     from hsi_pipeline.commands.terminal import open_terminal
 
     with open_terminal(progress, quiet=quiet, as_json=as_json) as terminal:
+        from hsi_pipeline.commands.qgis_doctor import doctor
+
         well = doctor(profile, terminal=terminal)
     if not well:
         raise typer.Exit(1)

@@ -877,7 +877,9 @@ def test_progress_comes_as_lines_for_programs(model, tmp_path, cli):
     events = [json.loads(line) for line in shown.splitlines()]
     labels = {event["label"] for event in events if event["event"] == "progress"}
     assert "archive" in labels
-    assert events[-1]["text"].endswith("catalog.json")
+    assert events[-2]["text"].endswith("catalog.json")
+    assert events[-1]["event"] == "finished"
+    assert events[-1]["results"]["archive"]["done"] == 2
 
 
 def test_the_log_tells_each_scene_in_json_lines(finished):

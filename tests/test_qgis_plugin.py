@@ -108,9 +108,11 @@ def test_drafts_of_a_killed_command_go_and_those_of_others_stay(tmp_path):
         make(tmp_path / name)
     os.utime(tmp_path / ".map [1].tif.partial-old", (1, 1))
     (tmp_path / ".map [1].tif.partial-file").write_text("")
+    make(tmp_path / ".map [1].tif.minimum-area-c")
+    make(tmp_path / ".other.tif.minimum-area-d")  # of a run that may be at work
     remove_drafts([str(tmp_path / "map [1].tif")], 1000)
     left = {path.name for path in tmp_path.iterdir()}
-    assert left == {*names[1:], ".map [1].tif.partial-old"}
+    assert left == {*names[1:], ".map [1].tif.partial-old", ".other.tif.minimum-area-d"}
 
 
 def install_plugin(home):
@@ -339,7 +341,7 @@ def test_a_model_chains_our_algorithms_and_those_of_qgis(home, files, cli, tmp_p
     named["sure:Sure polygons"] = "sure.gpkg"
     outputs = {name: tmp_path / file for name, file in named.items()}
     inputs = {"scene": files["scene"], "model": files["model"]}
-    values = inputs | {"min_area": 2700, "min_confidence": 0.8} | outputs
+    values = inputs | {"min_confidence": 0.6} | outputs  # the area is the model's own
     pairs = [f"{name}={value}" for name, value in values.items()]
     code, said = qgis_process(home, "run", MODEL3, "--", *pairs)
     assert code == 0, said
@@ -350,7 +352,7 @@ def test_a_model_chains_our_algorithms_and_those_of_qgis(home, files, cli, tmp_p
     polygons, expected = (read_polygons(tmp_path / f"{n}.gpkg") for n in ("polygons", "cli"))
     assert_geodataframe_equal(polygons, expected)
     sure = gpd.read_file(tmp_path / "sure.gpkg")
-    assert len(sure) == (expected["confidence"] >= 0.8).sum()
+    assert len(sure) == (expected["confidence"] >= 0.6).sum()
 
 
 def test_a_memory_layer_and_its_selection_are_learnt_from(session, files):

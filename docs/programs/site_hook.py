@@ -22,6 +22,7 @@ _AWAY = "repository"
 _ROOT = Path(__file__).parents[2]
 _LINK = re.compile(r"(?<=\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
 _FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+_BRACES = str.maketrans("", "", "{}")  # of typer, around an argument that must be given
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".csv": "text"}
 
 
@@ -34,7 +35,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for path in new:
             content = _as_page(path)
             files.append(File.generated(config, _page_of(path), content=content))
-        texts = {path: (_ROOT / path).read_text() for path in new if path.endswith(".md")}
+        texts = {
+            path: (_ROOT / path).read_text(encoding="utf-8") for path in new if path.endswith(".md")
+        }
     return files
 
 
@@ -61,7 +64,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def figures() -> str:
     """Return the table of figures in README.md."""
-    section = (_ROOT / "README.md").read_text().partition("\n## How good, how fast\n")[2]
+    readme = (_ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("\n## How good, how fast\n")[2]
     table = re.search(r"^\| what.*?(?=\n\n)", section, re.DOTALL | re.MULTILINE)
     if table is None:
         raise PluginError("README.md has no table of figures under 'How good, how fast'")
@@ -78,15 +82,16 @@ def command_reference() -> str:
 
 def _command_lines(command: typer.core.TyperGroup, context: typer.Context) -> list[str]:
     lines = []
-    for name, child in command.commands.items():
+    for name in command.list_commands(context):  # in the order of the help
+        child = command.commands[name]
         inner = typer.Context(child, info_name=name, parent=context)
         if hasattr(child, "commands"):
             lines += _command_lines(child, inner)
             continue
-        usage = " ".join(child.collect_usage_pieces(inner))
+        usage = " ".join(child.collect_usage_pieces(inner)).translate(_BRACES)
         lines += [f"## {inner.command_path.removeprefix('hsi-pipeline ')}", "", child.help, ""]
         lines += ["```text", f"{inner.command_path} {usage}", "```", ""]
-        lines += ["| | |", "| --- | --- |", *_rows(child, inner), ""]
+        lines += ["| argument or option | what it is |", "| --- | --- |", *_rows(child, inner), ""]
     return lines
 
 
@@ -130,7 +135,7 @@ def _page_of(path: str) -> str:
 
 
 def _as_page(path: str) -> str:
-    text = (_ROOT / path).read_text()
+    text = (_ROOT / path).read_text(encoding="utf-8")
     if path.endswith(".md"):
         return text
     language = _LANGUAGES.get(posixpath.splitext(path)[1], "text")

@@ -177,7 +177,7 @@ def _write_polygons(
     place = out.resolve().parent
     with (
         computing(terminal, "polygons", scheduler, bar=False) as executor,
-        tempfile.TemporaryDirectory(prefix=".minimum-area-", dir=place) as folder,
+        tempfile.TemporaryDirectory(prefix=f".{out.name}.minimum-area-", dir=place) as folder,
     ):
         if min_area:
             with terminal.chunk_progress("minimum area", dataset["class"].size) as progress:

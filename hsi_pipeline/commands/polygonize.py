@@ -207,7 +207,8 @@ def _scratch(class_map: Path, out: str | os.PathLike[str]) -> Iterator[Path]:
     """
     beside = class_map.parent if is_database(out) else Path(out).resolve().parent
     place = beside if os.access(beside, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix=".minimum-area-", dir=place) as folder:
+    name = class_map.name if is_database(out) else Path(out).name
+    with tempfile.TemporaryDirectory(prefix=f".{name}.minimum-area-", dir=place) as folder:
         yield Path(folder)
 
 

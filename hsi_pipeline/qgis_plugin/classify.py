@@ -70,7 +70,8 @@ class ClassifyAlgorithm(CommandAlgorithm):
                 "LAYERS", "Layers that say where not to trust it", LAYERS, allowMultiple=True,
                 optional=True, usesStaticStrings=True,
             ),
-            "--layers", text="Each is a file beside the map, and is loaded with it.",
+            "--layers", text="Each is a file beside the map, and is loaded with it. In words: "
+            f"{', '.join(LAYERS)}.",
         )  # fmt: skip
         self.add(
             QgsProcessingParameterBoolean(

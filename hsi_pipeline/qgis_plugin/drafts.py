@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable
 
 # Hidden, as what a target is until it is complete. Not among them: what lets `classify` go on.
-_PATTERNS = (".{name}.partial-*", ".minimum-area-*")
+_PATTERNS = (".{name}.partial-*", ".{name}.minimum-area-*")
 
 
 def remove_drafts(targets: Iterable[str], since: float) -> None:
