@@ -73,7 +73,7 @@ class Child:
             threading.Thread(target=self._read, args=(stream, take), daemon=True)
             for stream, take in (
                 (self._process.stdout, self._take_event),
-                (self._process.stderr, self._log.append),
+                (self._process.stderr, self._take_line),
             )
         ]
         for reader in self._readers:
@@ -136,6 +136,11 @@ class Child:
             return  # a library that prints
         if isinstance(event, dict):
             self._on_event(event)
+
+    def _take_line(self, line: str) -> None:
+        # of two GDALs that a child may load, the second knows fewer drivers and says so of each
+        if "GDAL_SKIP environment variable" not in line:
+            self._log.append(line)
 
     def _close(self) -> None:
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):

@@ -6,12 +6,14 @@ decoder ends this program, and not the server.
 
 from __future__ import annotations
 
+import math
 import os
 import runpy
 import sys
 from pathlib import Path
 
 from hsi_pipeline.errors import InputError
+from hsi_pipeline.server.map_files import layers_of
 
 # Drivers of what the two commands read and write. VRT is the form in which GDAL tells the names of
 # a raster's classes; nothing is opened by it, as there are no side files to open.
@@ -29,6 +31,7 @@ _SURROUNDINGS = {
     # a folder of modules is none of the folders that requests write to
     "PYTHONSAFEPATH": "1",
 }
+_USUAL_BLOCK = 2**22  # pixels of a tile that are never too many
 _LED_ELSEWHERE = ("GDAL_DRIVER_PATH", "HDF5_PLUGIN_PATH", "PYTHONSTARTUP", "HSI_PIPELINE_DEBUG")
 
 
@@ -56,19 +59,23 @@ def main() -> None:
 
 
 def check_size(source: str, most: float, *, is_map: bool) -> None:
-    """Refuse a scene or map of too many pixels, and a TIFF that leads to other files.
+    """Refuse too many pixels, too large blocks, and a TIFF that leads to other files.
 
     Args:
         source: Path.
-        most: Pixels that are allowed.
+        most: Pixels that are allowed, of the whole and of a block.
         is_map: Whether it is a class map.
 
     Raises:
         InputError: Says how large it is.
     """
     path = Path(source)
+    if path.suffix.lower() == ".zarr":
+        _check_chunks(source, most)
     if path.suffix.lower() in (".tif", ".tiff"):
-        rows, columns = _tiff_shape(source)
+        rows, columns = _tiff_shape(source, most)
+        for layer in layers_of(path) if is_map else ():
+            _tiff_shape(str(layer), most)
     elif is_map:
         rows, columns = _map_shape(source)
     else:
@@ -82,7 +89,7 @@ def check_size(source: str, most: float, *, is_map: bool) -> None:
         )
 
 
-def _tiff_shape(source: str) -> tuple[int, int]:
+def _tiff_shape(source: str, most: float) -> tuple[int, int]:
     """Return rows and columns of a TIFF that holds all of itself."""
     from hsi_pipeline.scene.raster import open_raster
 
@@ -90,7 +97,39 @@ def _tiff_shape(source: str) -> tuple[int, int]:
         # by this tag of a TIFF itself, GDAL takes overviews from any file or address
         if raster.tags(ns="OVERVIEWS"):
             raise InputError(f"{source} takes its overviews from another file; write it anew")
+        for shape in raster.block_shapes:
+            _check_block(source, math.prod(shape), most)
         return raster.height, raster.width
+
+
+def _check_block(source: str, pixels: int, most: float) -> None:
+    """Refuse a tile or chunk of more pixels than a scene may have: it is unpacked as a whole."""
+    if pixels > max(most, _USUAL_BLOCK):
+        raise InputError(
+            f"{source} is stored in blocks of {pixels / 1e6:.3g} million pixels; the server takes "
+            f"at most {max(most, _USUAL_BLOCK) / 1e6:.3g}, write it anew with smaller ones"
+        )
+
+
+def _check_chunks(source: str, most: float) -> None:
+    """Refuse a Zarr store that has chunks too large for the server."""
+    import zarr
+    from zarr.storage import LocalStore
+
+    try:
+        group = zarr.open_group(LocalStore(source, read_only=True), mode="r")
+        members = [member for _, member in group.members(max_depth=None)]
+        arrays = [member for member in members if isinstance(member, zarr.Array)]
+    except Exception as error:  # zarr raises nearly anything over damaged metadata
+        said = " ".join(str(error).split())
+        raise InputError(
+            f"{source} is no Zarr store that can be read ({said or type(error).__name__})"
+        ) from error
+    for array in arrays:
+        # axes are in any order; of a cube, the shortest one counts as the bands
+        bands = max(min(array.shape), 1) if array.ndim > 2 else 1
+        if math.prod(array.chunks) > math.prod(array.shape):
+            _check_block(source, math.prod(array.chunks) // bands, most)
 
 
 def _map_shape(source: str) -> tuple[int, int]:

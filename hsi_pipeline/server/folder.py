@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from hsi_pipeline.server.limits import MOST_LETTERS
+from hsi_pipeline.server.limits import MOST_LETTERS, MOST_PART_BYTES
 from hsi_pipeline.server.refused import RefusedError
 
 STATE = ".hsi-pipeline"
@@ -111,6 +111,11 @@ class SharedFolder:
             raise RefusedError(
                 f"{_quoted(name)}: give a path relative to the folder of the server, without '..', "
                 "'.', '~' and hidden files"
+            )
+        if any(len(part.encode()) > MOST_PART_BYTES for part in parts):
+            raise RefusedError(
+                f"{_quoted(name)} is too long: names of files and folders have at most "
+                f"{MOST_PART_BYTES} bytes"
             )
         if any(part.lower().endswith(".zarr") for part in parts[:-1]):
             raise RefusedError(

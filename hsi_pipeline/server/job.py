@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -21,6 +22,12 @@ from hsi_pipeline.server.processes import Work
 from hsi_pipeline.server.refused import RefusedError, shortened
 
 DISMISSED = "the job was dismissed"
+_WORDS = {
+    "or pass --overwrite": "or set overwrite to true",
+    "run the same command again": "send the request again",
+}
+# how the command line begins when the disk is full: of itself, and as Python says it
+_FULL = ("no room left to write ", f"[Errno {errno.ENOSPC}]", f"[Errno {errno.EDQUOT}]")
 _PROGRAM = ("-m", "hsi_pipeline.server.confined")
 
 
@@ -90,11 +97,19 @@ class Job:
             _clear(self.work.out)
             gone = self.stopped == DISMISSED
             self.fail(HTTPStatus.GONE if gone else HTTPStatus.INTERNAL_SERVER_ERROR, self.stopped)
+        elif end is not None and end.said.startswith(_FULL):
+            self.fail(HTTPStatus.INSUFFICIENT_STORAGE, self._told(end.said))
         elif end is not None and end.is_mistake and end.said:
-            self.fail(HTTPStatus.BAD_REQUEST, self.folder.scrubbed(end.said))
+            self.fail(HTTPStatus.BAD_REQUEST, self._told(end.said))
         elif end is not None:
             said = f"the job failed with exit code {end.code}; the server's terminal shows why"
             self.fail(HTTPStatus.INTERNAL_SERVER_ERROR, said)
+
+    def _told(self, said: str) -> str:
+        """Return what the command line says as a client has it, which knows no options."""
+        for ours, theirs in _WORDS.items():
+            said = said.replace(ours, theirs)
+        return self.folder.scrubbed(said)
 
     def _note(self, event: dict[str, Any]) -> None:
         """Take what the child says."""

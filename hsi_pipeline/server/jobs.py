@@ -189,7 +189,7 @@ class Jobs(BaseManager):
                 self._say(f"job {job.name}: {job.work.arguments[0]} begins")
             end = job.wait(self._limits.seconds)
             job.finish(end)
-            if job.record["fault"] == HTTPStatus.INTERNAL_SERVER_ERROR and end is not None:
+            if end is not None and (job.record["fault"] or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 self._say(end.log)
         except Exception as error:  # of this program; the job must end all the same
             self._say(f"job {job.name}: {type(error).__name__}: {error}")

@@ -8,6 +8,8 @@ MOST_BODY_BYTES = 64 * 1024
 """Of a request; an execute request has a dozen short values."""
 MOST_LETTERS = 500
 """Of a path in a request."""
+MOST_PART_BYTES = 200
+"""Of one name in a path: file systems take 255, and names of layers and drafts are longer."""
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,16 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
 from hsi_pipeline import __version__
-from hsi_pipeline.map_layers import NUMBER_LAYERS, OPTIONAL_LAYERS
+from hsi_pipeline.map_layers import OPTIONAL_LAYERS
 from hsi_pipeline.server.contents import MAPS, MODELS, SCENES, check_content
 from hsi_pipeline.server.folder import SharedFolder
 from hsi_pipeline.server.limits import MOST_LETTERS
+from hsi_pipeline.server.map_files import layer_files, layers_of
 from hsi_pipeline.server.refused import RefusedError
 
 POLYGONS = (".gpkg", ".parquet", ".fgb", ".geojson")
 """Suffixes of polygons. Shapefiles are left out: they are six files under one name."""
 
-_LAYER_FILES = (*(layer.name for layer in NUMBER_LAYERS), "probability")
 _PATH = {"type": "string", "minLength": 1, "maxLength": MOST_LETTERS}
 _NO = {"type": "boolean", "default": False}
 
@@ -139,14 +139,6 @@ class Process:
         )
 
 
-def layers_of(path: Path) -> list[Path]:
-    """Return the rasters of numbers that lie beside a class map and are read with it."""
-    if path.suffix.lower() == ".zarr":
-        return []
-    named = (path.with_name(f"{path.stem}_{layer}{path.suffix}") for layer in _LAYER_FILES)
-    return [file for file in named if file.exists()]
-
-
 def _options(given: Mapping[str, Any]) -> list[str]:
     """Return options with their values behind "=", so that no value is taken for an option."""
     options = []
@@ -167,7 +159,7 @@ def _check_apart(reads: list[Path], out: Path, folder: SharedFolder) -> None:
     Raises:
         RefusedError: Names the input.
     """
-    written = [out, *(out.with_name(f"{out.stem}_{layer}{out.suffix}") for layer in _LAYER_FILES)]
+    written = [out, *layer_files(out)]
     for path in reads:
         if any(place == path or (place.exists() and place.samefile(path)) for place in written):
             raise RefusedError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,7 +17,9 @@ from hsi_pipeline.errors import InputError
 ACTIVE = ("accepted", "running")
 """States of jobs that have not ended."""
 
-_NEEDED = ("identifier", "process_id", "status", "message", "progress", "created", "updated")
+_TEXTS = ("process_id", "status", "message", "created", "updated")
+_STATES = (*ACTIVE, "successful", "failed")
+_FAULTS = {int(status) for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST}
 _CUT_OFF = "the server ended while the job was at work; send the request again"
 
 
@@ -93,6 +96,21 @@ def _record(path: Path) -> dict[str, Any] | None:
         record = json.loads(path.read_text(encoding="utf-8"))
         if str(UUID(record["identifier"])) != path.stem:
             return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return record if all(record.get(name) is not None for name in _NEEDED) else None
+    return record if _is_whole(record) else None
+
+
+def _is_whole(record: dict[str, Any]) -> bool:
+    """Tell whether a record has all that answers are made of."""
+    progress, outputs, fault = (record.get(name) for name in ("progress", "outputs", "fault"))
+    times = (record.get(name) for name in ("started", "finished"))
+    return (
+        record.keys() >= new_record("", "").keys()
+        and all(isinstance(record[name], str) for name in _TEXTS)
+        and all(time is None or isinstance(time, str) for time in times)
+        and record["status"] in _STATES
+        and isinstance(progress, int)
+        and (isinstance(outputs, dict) or (outputs is None and record["status"] != "successful"))
+        and (fault is None or (isinstance(fault, int) and fault in _FAULTS))
+    )

@@ -34,17 +34,24 @@ def check_origin(request: Request, hosts: Collection[str]) -> None:
     """
     if request.headers.get("Host", "").lower() not in hosts:
         raise RefusedError(
-            f"the Host header is {request.headers.get('Host', '')!r}; this server answers to "
+            f"the Host header is {request.headers.get('Host', '')[:60]!r}; this server answers to "
             f"{', '.join(sorted(hosts))}",
             HTTPStatus.FORBIDDEN,
             "Forbidden",
         )
     origin = request.headers.get("Origin")
-    foreign = origin is not None and urlsplit(origin).netloc.lower() not in hosts
+    foreign = origin is not None and _host_of(origin) not in hosts
     if foreign or request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
         raise RefusedError(
             "requests from pages of other sites are not answered", HTTPStatus.FORBIDDEN, "Forbidden"
         )
+
+
+def _host_of(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # as for http://[::1
+        return ""
 
 
 def check_parameters(request: Request) -> dict[str, str]:

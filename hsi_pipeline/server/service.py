@@ -123,7 +123,11 @@ def _listening(port: int) -> Iterator[socket.socket]:
 
 
 def _host_of(url: str) -> str:
-    parts = urlsplit(url)
+    refusal = InputError(f"--url {url} is no address such as https://host/landcover")
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:  # as for http://[::1
+        raise refusal from error
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
-        raise InputError(f"--url {url} is no address such as https://host/landcover")
+        raise refusal
     return parts.netloc.lower()
