@@ -149,7 +149,7 @@ def scheme_from_attrs(attrs: Mapping[str, object]) -> ClassScheme:
         codes = _listed(attrs["flag_values"], int)
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"the class map's flag_values {attrs['flag_values']!r} are no class codes"
+            f"the class map's flag_values {str(attrs['flag_values'])[:60]!r} are no class codes"
         ) from error
     names = _listed(attrs.get("class_names", attrs.get("flag_meanings", "")), str)
     colors = _listed(attrs.get("flag_colors", ""), str)
@@ -164,4 +164,6 @@ def _listed(value: object, kind: type) -> list:
         value = value.split()
     elif not hasattr(value, "__iter__"):
         value = [value]
+    if kind is int and any(isinstance(item, float) and item != int(item) for item in value):  # type: ignore[attr-defined]
+        raise ValueError("not whole")
     return [kind(item) for item in value]  # type: ignore[attr-defined]

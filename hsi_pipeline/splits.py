@@ -212,8 +212,8 @@ def _check_sizes(labels: np.ndarray, names: Mapping[int, str]) -> None:
         listed = ", ".join(f"{names.get(c, f'class {c}')!r} has {pixels[c]}" for c in few)
         raise InputError(
             f"too few labelled pixels to split: {listed}, a class needs "
-            f"{MIN_TRAIN + MIN_VALIDATION}; add polygons, leave the class out, or name the split "
-            "with --split-column"
+            f"{MIN_TRAIN + MIN_VALIDATION}; add polygons, mend a misspelt name, leave the class "
+            "out (--where), or name the split with --split-column"
         )
 
 

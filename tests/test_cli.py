@@ -656,3 +656,27 @@ def test_as_a_program_quiet_is_quiet_about_warnings_too(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert "overall accuracy" in done.stdout
     assert json.loads((tmp_path / "accuracy.json").read_text())["pixels"] > 0
+
+
+def test_labels_that_differ_only_in_case_are_warned_of(cli, tiny, tmp_path):
+    frame = gpd.read_file(tiny.labels)
+    frame.loc[frame.index[frame["name"] == "tree"][:4], "name"] = "Tree"
+    frame.to_file(tmp_path / "labels.gpkg")
+    code, _, err = cli(
+        "train", tiny.path, tmp_path / "labels.gpkg", "--label-column", "name", *FAST,
+        "--no-baselines", "--out", tmp_path / "model.safetensors",
+    )  # fmt: skip
+    assert code == 0
+    assert "warning: 'Tree', 'tree' differ only in case, and are classes of their own" in err
+
+
+def test_numbers_without_their_scale_are_warned_of(cli, tiny, tmp_path):
+    assert "warning" not in cli("info", tiny.path)[2]
+    scene = tmp_path / "scene.tif"
+    shutil.copy(tiny.path, scene)
+    with rasterio.open(scene, "r+") as raster:
+        raster.scales = [1.0] * raster.count
+    code, _, err = cli("info", scene)
+    assert code == 0
+    assert "warning: values reach " in err
+    assert "the scale lacks" in err

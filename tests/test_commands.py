@@ -133,7 +133,7 @@ def test_info_of_a_scene_without_any_value(cli, tiny, tmp_path):
     code, out, _ = cli("info", path)
     assert code == 0
     assert "nodata    100.0%" in out
-    assert "no valid pixel" in out
+    assert "no pixel was sampled that has a value in every band" in out
 
 
 # --- train --------------------------------------------------------------------------------------

@@ -206,3 +206,12 @@ def test_a_disk_that_is_nearly_full_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(doctor_machine, "_LITTLE_GIB", 2**30)  # more than there is
     assert [state for state, _ in findings_of(doctor_machine.check_disk)] == ["note", "note"]
+
+
+def test_a_folder_that_is_gone_is_named_before_torch_ends_the_program(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = f"cd {gone} && rmdir {gone} && {sys.executable} -P -m hsi_pipeline doctor"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "wrong  the current folder is gone" in done.stdout

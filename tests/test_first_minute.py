@@ -299,8 +299,8 @@ def test_the_demo_makes_what_it_says(cli, quick, tmp_path, monkeypatch):
     code, _, err = cli("demo")
     assert code == 2
     assert err == (
-        "error: results/sample holds results of an earlier run (model.safetensors, report.html); "
-        "--overwrite replaces them, --out FOLDER keeps them\n"
+        "error: results/sample holds files that the demo writes (" + ", ".join(demo.RESULTS) + "), "
+        "of an earlier run or your own; --out FOLDER keeps them, --overwrite replaces them\n"
     )
     assert files_of(results) == there
     # the folder stands for itself: it may be moved, and its workflow run again
@@ -547,3 +547,12 @@ def test_every_command_has_its_help_in_plain_words():
         assert command.help, name
         for param in command.params:
             assert param.help, f"{name}: {param.name}"
+
+
+def test_the_demo_leaves_a_folder_alone_that_has_a_map_of_its_users(cli, tmp_path):
+    (tmp_path / "map.tif").write_text("mine")
+    code, _, err = cli("demo", "--out", tmp_path)
+    assert code == 2
+    assert "(map.tif), of an earlier run or your own" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["map.tif"]
+    assert (tmp_path / "map.tif").read_text() == "mine"

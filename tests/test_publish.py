@@ -506,3 +506,23 @@ def test_a_read_only_folder_is_refused(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match="no permission to write"):
         check_target(tmp_path / "map.tif")
+
+
+@pytest.mark.parametrize(
+    "values",
+    ["[" * 100_000, "{1.5,2}", "{999,1}", "[" + "9" * 5000 + "]"],
+    ids=["deep", "half", "high", "long"],
+)
+def test_wrong_classes_in_tags_name_the_file_and_what_to_do(tmp_path, values):
+    path = tmp_path / "map.tif"
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": 2, "width": 2}
+    with rasterio.open(path, "w", **profile, transform=Affine(1, 0, 0, 0, -1, 2)) as raster:
+        raster.write(np.ones((1, 2, 2), np.uint8))
+        raster.update_tags(flag_values=values)
+        raster.update_tags(1, flag_values=values)
+    with pytest.raises(InputError) as refused:
+        open_class_map(path)
+    message = str(refused.value)
+    assert message.startswith(f"{path}: ")
+    assert "correct or remove its tag flag_values" in message
+    assert len(message) < len(str(path)) + 250

@@ -577,3 +577,15 @@ def _said(node):
         return "".join(_said(value) for value in node.values)
     value = getattr(node, "value", None)
     return value if isinstance(value, str) else "\0"
+
+
+def test_where_the_plugin_cannot_be_put_nothing_is_left_and_it_is_said_in_a_line(cli, home):
+    profile = home / "profile"
+    make_profile(profile)
+    kept = sorted(profile.iterdir())
+    (profile / "python").write_text("a file")
+    code, _, err = cli("qgis", "install", "--profile", profile)
+    assert code == 2
+    assert "plugins cannot be made a folder (" in err
+    assert err.count("\n") == 1
+    assert sorted(profile.iterdir()) == sorted([*kept, profile / "python"])

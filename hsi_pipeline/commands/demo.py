@@ -12,6 +12,11 @@ from hsi_pipeline.errors import InputError
 
 WORKFLOW = "landcover.yaml"
 _SAMPLE = ("scene.tif", "train.gpkg", "test.gpkg", "classes.csv")
+RESULTS = (
+    "report.html", "report.json", "map.tif", "map.zarr", "landcover.gpkg", "model.safetensors",
+    "accuracy.json", "assessment.json", "item.json",
+)  # fmt: skip
+"""What the workflow writes, but for what belongs to one of these, such as styles."""
 _INPUT = "input"  # folder of the sample in that of the results
 _NEXT = """\
 look at report.html first: maps, accuracy and areas, in a browser
@@ -44,17 +49,17 @@ def demo(
     """
     terminal = terminal or Terminal(quiet=True)
     folder = Path(out)
-    there = [name for name in ("model.safetensors", "report.html") if (folder / name).exists()]
+    there = [name for name in RESULTS if (folder / name).exists()]
     if there and not overwrite:
         raise InputError(
-            f"{folder} holds results of an earlier run ({', '.join(there)}); --overwrite replaces "
-            "them, --out FOLDER keeps them"
+            f"{folder} holds files that the demo writes ({', '.join(there)}), of an earlier run or "
+            "your own; --out FOLDER keeps them, --overwrite replaces them"
         )
     workflow = _copy_sample(folder, overwrite=overwrite)
 
     from hsi_pipeline.commands.run import run  # seconds, which a refusal need not wait for
 
-    terminal.say(f"the sample scene, and {workflow}: some minutes")
+    terminal.say(f"the sample scene, and {workflow}: a minute on two free cores")
     written = run(workflow, overwrite=overwrite, terminal=terminal)
     terminal.say(_NEXT.format(input=folder / _INPUT, workflow=workflow))
     return written

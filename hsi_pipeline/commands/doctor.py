@@ -38,6 +38,11 @@ def doctor(terminal: Terminal | None) -> bool:
     Returns:
         Whether nothing is wrong.
     """
+    try:
+        Path.cwd()
+    except OSError as error:  # Torch does not load there, and ends the program
+        gone = Finding("wrong", f"the current folder is gone ({error.strerror})", "cd to another")
+        return run_checks([("folder", lambda: iter([gone]))], terminal, "doctor")
     checks: list[tuple[str, Check]] = [
         ("Python", check_python),
         ("packages", check_packages),

@@ -5,7 +5,7 @@ from hsi_pipeline import __version__
 FIRST_STEPS = f"""\
 hsi-pipeline {__version__}: land-cover maps and polygons from hyperspectral scenes.
 
-See it work, on a sample scene (some minutes, no GPU needed):
+See it work, on a sample scene (a minute on two free cores, no GPU needed):
   hsi-pipeline demo
 
 Then your own scene, and polygons of known land cover:

@@ -14,6 +14,7 @@ from hsi_pipeline.scene import cube_of, open_source
 from hsi_pipeline.scene.quality import flag_shares
 from hsi_pipeline.scene.source import SceneSource
 
+_LARGEST = 20.0  # as reflectance: a hundred times and more what there is
 _MOST_FLAGS = 2e8  # pixels whose flags are counted
 
 
@@ -111,7 +112,7 @@ def _show_product(terminal: Terminal, source: SceneSource) -> None:
 def _show_spectrum(terminal: Terminal, cube: xr.DataArray) -> None:
     found = wavelengths_of(cube)
     if found is None:
-        terminal.show("spectrum  no wavelengths in the file")
+        terminal.show("spectrum  no wavelengths in the file: models that know theirs cannot map it")
     else:
         centers = np.array(found.center_nm)
         order = "ascending" if (np.diff(centers) > 0).all() else "not ascending (kept as stored)"
@@ -125,7 +126,10 @@ def _show_statistics(terminal: Terminal, cube: xr.DataArray, every_band: bool) -
     values, valid_share = sample_reflectance(cube)
     terminal.show(f"nodata    {1 - valid_share:.1%} of the sampled pixels")
     if not values.size:
-        terminal.show("statistics: no valid pixel was sampled")
+        terminal.show(
+            "statistics: no pixel was sampled that has a value in every band; bands without any "
+            "value are to be marked bad (bbl)"
+        )
         return valid_share
     count = cube.sizes["band"]
     chosen = range(count) if every_band else sorted({*range(0, count, max(count // 12, 1))})
@@ -148,6 +152,11 @@ def _show_statistics(terminal: Terminal, cube: xr.DataArray, every_band: bool) -
     title = quantity if unit == "1" else f"{quantity} in {unit}"
     most = cube.sizes["y"] * cube.sizes["x"]
     terminal.table(f"{title}, {min(values.shape[1], most)} sampled pixels{note}", columns, rows)
+    if quantity == "Reflectance" and float(np.median(values.max(0))) > _LARGEST:
+        terminal.warn(
+            f"values reach {values.max():.0f}, reflectance is 0 to about 1: the scale lacks "
+            "(gdal_edit.py -scale 0.0001 -offset 0 sets it in a GeoTIFF), or it is another quantity"
+        )
     return valid_share
 
 

@@ -141,6 +141,13 @@ def report_labels(terminal: Terminal, truth: GroundTruth) -> None:
             f"  {count.code:3d} {count.name}: {count.features} features, "
             f"{count.pixels} pixels{area}"
         )
+    spelt: dict[str, list[str]] = {}
+    for name in truth.scheme.names:
+        spelt.setdefault(name.casefold(), []).append(name)
+    for same in (names for names in spelt.values() if len(names) > 1):
+        terminal.warn(
+            f"{', '.join(map(repr, same))} differ only in case, and are classes of their own"
+        )
     report = truth.report
     for number, text in (
         (report.conflicts, "pixels left unlabelled where features of different class overlap"),

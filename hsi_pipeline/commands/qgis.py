@@ -107,13 +107,25 @@ def _place(profile: Profile) -> None:
         InputError: A file is held open.
     """
     plugins = profile.plugin.parent
-    plugins.mkdir(parents=True, exist_ok=True)
+    try:
+        plugins.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{plugins} cannot be made a folder ({error.strerror}); mend that, and say it again"
+        ) from error
     fresh, old = plugins / _FRESH, plugins / _OLD
-    for left in (fresh, old):  # by a run that was killed
-        _remove(left)
-    shutil.copytree(SOURCE, fresh, ignore=shutil.ignore_patterns("__pycache__", NOTE))
     note = {"python": sys.executable, "version": __version__}
-    (fresh / NOTE).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+    try:
+        for left in (fresh, old):  # by a run that was killed
+            _remove(left)
+        shutil.copytree(SOURCE, fresh, ignore=shutil.ignore_patterns("__pycache__", NOTE))
+        (fresh / NOTE).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:  # of a tree, all of its errors
+        shutil.rmtree(fresh, ignore_errors=True)
+        reason = error.strerror or str(error)[-100:]
+        raise InputError(
+            f"{plugins} cannot be written ({reason}); mend that, and say it again"
+        ) from error
     try:
         if os.path.lexists(profile.plugin):
             os.replace(profile.plugin, old)
@@ -130,7 +142,7 @@ def _place(profile: Profile) -> None:
 
 def _remove(folder: Path) -> None:
     """Remove a folder; of a link to one, such as a developer's, the link."""
-    if folder.is_symlink():
+    if folder.is_symlink() or folder.is_file():
         folder.unlink()
     elif folder.exists():
         shutil.rmtree(folder)

@@ -21,6 +21,7 @@ from hsi_pipeline.errors import InputError
 from hsi_pipeline.ground_truth.parcels import read_parcels
 from hsi_pipeline.ground_truth.vectors import vector_layers
 from hsi_pipeline.model_card import ModelCard
+from hsi_pipeline.mosaic import crs_name
 from hsi_pipeline.publish import open_class_map
 from hsi_pipeline.scene import cube_of, open_source
 from hsi_pipeline.scene.files import shown
@@ -184,5 +185,5 @@ def _grid_text(grid: GeoBox) -> str:
     a = grid.transform
     return (
         f"{grid.shape[0]} x {grid.shape[1]} pixels of {abs(a.a):.6g}, origin {a.c:.10g}, "
-        f"{a.f:.10g}, {'no CRS' if grid.crs is None else str(grid.crs)[:40]}"
+        f"{a.f:.10g}, {'no CRS' if grid.crs is None else crs_name(grid.crs)}"
     )

@@ -233,7 +233,12 @@ def _scheme(
     if "flag_values" not in tags:
         tags = _copied_from_zarr(source["tags"])
     if "flag_values" in tags:
-        return scheme_from_attrs(tags)
+        try:
+            return scheme_from_attrs(tags)
+        except InputError as error:
+            raise InputError(
+                f"{path}: {error}; correct or remove its tag flag_values, or its .aux.xml"
+            ) from error
     colors = {
         code: f"#{red:02x}{green:02x}{blue:02x}"
         for code, (red, green, blue, alpha) in source["colors"].items()
@@ -305,5 +310,5 @@ def _parse(text: str) -> Any:
     """Read what `_text` wrote."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
