@@ -27,6 +27,7 @@ docs: .venv/ready ## the documentation as a site, into site/; a warning is an er
 	  echo "Python 3.12 or newer is needed, '$(PYTHON)' is $$($(PYTHON) --version 2>&1)."; \
 	  echo "Install it (pyenv, uv or your system) and say: make $(MAKECMDGOALS) PYTHON=python3.12"; \
 	  exit 1; }
+	@echo "making the environment in .venv: several GB, some minutes"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	  --editable '.[dev]'
