@@ -29,6 +29,7 @@ from qgis.core import (
     QgsProcessingParameterDefinition,
     QgsProject,
     QgsRasterLayer,
+    QgsSettings,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtCore import QEventLoop, QSize
@@ -78,6 +79,18 @@ def run(algorithm, parameters, load=False):
     parameters = {name: given(value) for name, value in parameters.items()}
     way = processing.runAndLoadResults if load else processing.run
     return outcome(lambda feedback: way(find(algorithm), parameters, feedback=feedback))
+
+
+def inputs(algorithm, parameters):
+    """Return the arguments that an algorithm makes of its inputs."""
+    context = QgsProcessingContext()
+    context.setProject(QgsProject.instance())
+    return find(algorithm).inputs(parameters, context, QgsProcessingFeedback(False))[0]
+
+
+def choose(python):
+    """Name another interpreter in QGIS's options; "" for none."""
+    QgsSettings().setValue("Processing/Configuration/HSI_PIPELINE_PYTHON", python)
 
 
 def batch(algorithm, rows):
@@ -233,7 +246,20 @@ def look(name):
 
 STEPS = {
     step.__name__: step
-    for step in (run, batch, describe, cancel, add, add_copy, edit, give_up, select, look)
+    for step in (
+        run,
+        inputs,
+        choose,
+        batch,
+        describe,
+        cancel,
+        add,
+        add_copy,
+        edit,
+        give_up,
+        select,
+        look,
+    )
 }
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import geopandas as gpd
 import pytest
 import rasterio
 from system_programs import require_programs, run_program
@@ -535,6 +536,8 @@ def test_the_commands_of_the_page_run_in_qgis(cli, home, tiny, model):
     cli("qgis", "install")
     shutil.copy(tiny.path, home / "scene.tif")
     shutil.copy(model, home / "model.safetensors")
+    labels = gpd.read_file(tiny.labels).rename(columns={"code": "class_id"})
+    labels.to_file(home / "polygons.gpkg")
     script = home / "bin" / "qgis_process"  # as Debian calls it
     script.parent.mkdir()
     script.write_text('#!/bin/sh\nexec /usr/bin/qgis_process.bin "$@"\n')
@@ -549,7 +552,8 @@ def test_the_commands_of_the_page_run_in_qgis(cli, home, tiny, model):
     )  # fmt: skip
     assert "hsi_pipeline:classify" in answer.stdout.decode()
     cli("classify", home / "scene.tif", home / "model.safetensors", "--out", home / "map.tif")
-    for name in ("qgis_map.tif", "qgis_map_dissimilarity.tif", "qgis_polygons.gpkg"):
+    for name in ("qgis_map.tif", "qgis_map_dissimilarity.tif", "qgis_polygons.gpkg",
+                 "forest.safetensors"):  # fmt: skip
         assert (home / name).stat().st_size
     with rasterio.open(home / "map.tif") as ours, rasterio.open(home / "qgis_map.tif") as theirs:
         assert (ours.read() == theirs.read()).all()

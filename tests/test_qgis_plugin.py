@@ -31,8 +31,14 @@ from hsi_pipeline.cli import app
 from hsi_pipeline.commands.qgis import SOURCE, install
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.qgis_plugin.child import Child
+from hsi_pipeline.qgis_plugin.conversation import Conversation
 from hsi_pipeline.qgis_plugin.drafts import remove_drafts
-from hsi_pipeline.qgis_plugin.environment import child_environment
+from hsi_pipeline.qgis_plugin.environment import (
+    PROBE,
+    MissingEnvironmentError,
+    check_environment,
+    child_environment,
+)
 
 QGIS_PROCESS = "qgis_process.bin"  # Debian's wrapper of it fails
 MODEL3 = Path(__file__).parents[1] / "workflows/qgis/landcover.model3"
@@ -100,6 +106,97 @@ def test_programs_of_the_environment_see_nothing_of_qgis(monkeypatch):
     assert not set(foreign) & set(given)
     assert given["AWS_REGION"] == "x"
     assert given["HSI_PIPELINE_STOP_ON_EOF"] == "1"
+
+
+def make_program(file, script):
+    """Write a program for the shell, and return it as text."""
+    file.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    file.chmod(0o755)
+    return str(file)
+
+
+def test_the_check_of_an_environment_can_be_cancelled(tmp_path):
+    started = tmp_path / "started"
+    python = make_program(tmp_path / "python", f"echo $$ > '{started}'\nexec sleep 60")
+    check_environment(python, lambda: started.exists() and bool(started.read_text().strip()))
+    assert not Path("/proc", started.read_text().strip()).exists()
+
+
+def test_the_check_of_an_environment_ends_with_the_program_that_started_it(tmp_path):
+    (tmp_path / "hsi_pipeline.py").write_text(
+        "import time\nprint('importing', flush=True)\ntime.sleep(60)\n", encoding="utf-8"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", PROBE],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as probe:
+        assert probe.stdout.readline() == b"importing\n"
+        probe.stdin.close()
+        assert probe.wait(10) == 1
+
+
+def test_an_environment_is_checked_by_its_version():
+    check_environment(sys.executable)
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (
+            "echo a; echo b; head -c 3000000 /dev/zero | tr '\\0' x",
+            f"hsi-pipeline {60 * 'x'}, this",
+        ),
+        ("true", "hsi-pipeline of no version, this"),
+        ("echo a >&2; head -c 3000000 /dev/zero | tr '\\0' x >&2; exit 3", f"({200 * 'x'});"),
+    ],
+)
+def test_little_is_shown_of_what_a_wrong_interpreter_prints(tmp_path, script, words):
+    python = make_program(tmp_path / "python", script)
+    with pytest.raises(MissingEnvironmentError) as caught:
+        check_environment(python)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+class Heard:
+    """Notes what QGIS would show."""
+
+    def __init__(self):
+        self.shown = []
+
+    def __getattr__(self, name):
+        return lambda text: self.shown.append((name, text))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"event": "progress"}',
+        '{"event": "progress", "label": "x", "done": "1", "total": 2}',
+        '{"event": "message"}',
+        '{"event": "table", "title": "x", "columns": 3, "rows": []}',
+        '{"event": "finished"}',
+        '{"event": "finished", "outputs": null, "results": {}}',
+        '["event"]',
+        "Segmentation fault",
+    ],
+)
+def test_what_is_no_event_is_shown_as_it_is(line):
+    heard = Heard()
+    said = Conversation(heard, {"x": (0, 100)})
+    said.hear("out", line)
+    assert ("pushConsoleInfo", line) in heard.shown
+    assert not said.is_finished
+
+
+def test_a_conversation_is_finished_by_its_last_event():
+    said = Conversation(Heard(), {})
+    said.hear("out", '{"event": "finished", "outputs": ["/m.tif"], "results": {"train": 1}}')
+    assert said.is_finished
+    assert said.outputs == ["/m.tif"]
+    assert said.results == {"train": 1}
 
 
 def test_drafts_of_a_killed_command_go_and_those_of_others_stay(tmp_path):
@@ -223,6 +320,21 @@ def session(home, files):
         "product": ("classify", classify | {"SCENE": str(data / "product.zip"), "OUTPUT": x}),
         "plain": ("classify", classify | {"SCENE": str(files["plain"]), "OUTPUT": x}),
     }  # fmt: skip
+    several, trained = data / "several.gpkg", str(data / "x.safetensors")
+    for name in ("first", "second"):
+        gpd.read_file(files["labels"]).to_file(several, layer=name)
+    failing |= {
+        "other layers": ("polygonize", {"MAP": scene, "OUTPUT": str(several)}),
+        "empty": ("train", train | {"LABELS": {"layer": "filtered"}, "OUTPUT": trained}),
+        "none selected": ("train", train | {
+            "LABELS": {"layer": "memory", "selected": True}, "OUTPUT": trained}),
+        "copied": ("train", train | {
+            "LABELS": {"layer": "memory"}, "LABEL_COLUMN": "name", "NAME_COLUMN": "nowhere",
+            "OUTPUT": trained}),
+    }  # fmt: skip
+    silent = make_program(
+        data / "silent", f'[ "$1" = -c ] && echo {hsi_pipeline.__version__}; exit 0'
+    )
     shutil.make_archive(str(data / "zipped"), "zip", data, files["plain"].name)
     (data / "product.zip").write_bytes(b"no zip")
     zipped = f"/vsizip/{data / 'zipped.zip'}/{files['plain'].name}"
@@ -230,12 +342,24 @@ def session(home, files):
         "describe": ("describe", {"provider": "hsi_pipeline"}),
         "labels": ("add", {"name": "labels", "vector": str(files["labels"])}),
         "memory": ("add_copy", {"name": "memory", "of": "labels"}),
+        "filtered": ("add", {"name": "filtered", "vector": f"{files['labels']}|subset=code = 99"}),
         "web": ("add", {"name": "web", "raster": web, "provider": "wms"}),
         "zipped": ("add", {"name": "zipped", "raster": zipped}),
         "edit": ("edit", {"name": "labels", "field": "code", "value": 5}),
         **{
             label: ("run", {"algorithm": f"hsi_pipeline:{command}", "parameters": parameters})
             for label, (command, parameters) in failing.items()
+        },
+        "choose": ("choose", {"python": silent}),
+        "no result": ("run", {"algorithm": "hsi_pipeline:classify", "parameters":
+            classify | {"OUTPUT": x}}),
+        "choose again": ("choose", {"python": ""}),
+        "dashes": ("inputs", {"algorithm": "hsi_pipeline:classify", "parameters": {
+            "PRODUCT": "-x.h5", "MODEL": "-m.safetensors"}}),
+        **{
+            f"layer {place}": ("inputs", {"algorithm": "hsi_pipeline:train",
+                "parameters": train | {"LABELS": f"{several}{part}"}})
+            for place, part in enumerate(("", "|layerid=1", "|layername=second"))
         },
         "give up": ("give_up", {"name": "labels"}),
         "select": ("select", {"name": "memory", "expression": "code <> 7"}),
@@ -438,6 +562,11 @@ WORDS = {
     "unsaved": "the layer 'labels' has edits that are not saved",
     "product": "give it as a product (PRODUCT)",
     "plain": "the scene has no wavelengths",
+    "other layers": "holds other layers (first, second), which would be lost",
+    "empty": "the layer 'filtered' is empty",
+    "none selected": "no feature of the layer 'memory' is selected",
+    "copied": "the layer 'memory'",
+    "no result": "the command ended without a result; there is no ",
 }
 
 
@@ -448,6 +577,21 @@ def test_errors_reach_the_user_in_plain_words(session, files, label):
     assert len(error.splitlines()) <= 3  # the first one is QGIS's own
     assert "Traceback" not in session[label]["log"]
     assert not (files["folder"] / "x.tif").exists()
+
+
+def test_other_layers_of_a_geopackage_survive(session, files):
+    for name in ("first", "second"):
+        assert len(gpd.read_file(files["folder"] / "several.gpkg", layer=name)) > 0
+
+
+def test_of_several_layers_the_one_that_qgis_shows_is_learnt_from(session, files):
+    several = str(files["folder"] / "several.gpkg")
+    for place, name in enumerate(("first", "second", "second")):
+        assert session[f"layer {place}"][1:4] == [several, "--layer", name]
+
+
+def test_files_whose_name_begins_as_an_option_does_are_files(session, home):
+    assert session["dashes"] == [str(home / "-x.h5"), str(home / "-m.safetensors")]
 
 
 def test_a_hint_says_why_wavelengths_are_missing(session):

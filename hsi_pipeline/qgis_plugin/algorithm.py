@@ -48,6 +48,8 @@ class CommandAlgorithm(QgsProcessingAlgorithm):
         self._python = ""
         self._arguments: list[str] = []
         self._written: list[str] = []
+        self.copied: dict[str, str] = {}
+        """What to call copies of layers, which the user does not know."""
 
     # What a command says of itself
 
@@ -176,9 +178,17 @@ class CommandAlgorithm(QgsProcessingAlgorithm):
             stages=self.STAGES,
             targets=outputs.values(),
             hints={**self.HINTS, **self._words_for_flags()},
+            names=self.copied,
         )
         if feedback.isCanceled():
             return {}
+        lacking = [path for path in outputs.values() if not os.path.exists(path)]
+        if lacking or not said.is_finished:
+            reason = f"there is no {lacking[0]}" if lacking else "it did not say that it is done"
+            raise QgsProcessingException(
+                f"the command ended without a result; {reason}: check the environment in a "
+                "terminal with hsi-pipeline doctor"
+            )
         self._written = said.outputs
         for path in outputs.values():
             load_styled(context, path)

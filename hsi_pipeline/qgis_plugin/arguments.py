@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from qgis.core import (
+    QgsFeatureRequest,
     QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingException,
@@ -40,7 +42,9 @@ def scene_argument(
         )
     if not has_layer and not product and is_needed:
         raise QgsProcessingException("choose a scene: a raster layer, or a product")
-    return raster_argument(algorithm, "SCENE", parameters, context) if has_layer else product
+    if has_layer:
+        return raster_argument(algorithm, "SCENE", parameters, context)
+    return no_option(product)
 
 
 def raster_argument(
@@ -61,7 +65,12 @@ def raster_argument(
     layer = algorithm.parameterAsRasterLayer(parameters, name, context)
     if layer is None:
         raise QgsProcessingException(algorithm.invalidRasterError(parameters, name))
-    return raster_file(layer, is_map=is_map)
+    return no_option(raster_file(layer, is_map=is_map))
+
+
+def no_option(path: str) -> str:
+    """Return a path such that the command line takes it for no option, though it begins with -."""
+    return os.path.abspath(path) if path.startswith("-") else path
 
 
 def vector_argument(
@@ -79,7 +88,7 @@ def vector_argument(
     to a temporary GeoPackage.
 
     Args:
-        algorithm: Whose parameter it is.
+        algorithm: Whose parameter it is; its `copied` is told of the copy.
         name: Of the parameter.
         parameters: As QGIS gives them.
         context: Likewise.
@@ -98,12 +107,43 @@ def vector_argument(
     layer = _vector_layer(parameters[name], context)
     if layer is None:
         raise QgsProcessingException(algorithm.invalidSourceError(parameters, name))
+    _refuse_empty(layer, parameters[name])
     copies = copy_of_edits(layer, keep_file=keep_file)
+    source = layer.source().partition("|")[0]
     if feedback is None:
-        return layer.source().partition("|")[0], ""
-    return algorithm.parameterAsCompatibleSourceLayerPathAndLayerName(
+        return no_option(source), ""
+    path, inner = algorithm.parameterAsCompatibleSourceLayerPathAndLayerName(
         parameters, name, context, [] if copies else VECTOR_SUFFIXES, "gpkg", feedback
     )
+    if path != source:
+        algorithm.copied[path] = f"the layer {layer.name()!r}"
+    return no_option(path), inner or (_opened_layer(layer) if path == source else "")
+
+
+def _refuse_empty(layer: QgsVectorLayer, value: Any) -> None:
+    """Refuse a layer with no features, or a selection of none."""
+    is_selection = getattr(value, "selectedFeaturesOnly", False)
+    if is_selection and not layer.selectedFeatureCount():
+        raise QgsProcessingException(
+            f"no feature of the layer {layer.name()!r} is selected; select some, or clear "
+            "'Selected features only'"
+        )
+    # QGIS's count of features may be unknown or stale
+    if next(layer.getFeatures(QgsFeatureRequest().setLimit(1)), None) is None:
+        raise QgsProcessingException(
+            f"the layer {layer.name()!r} is empty, as it is filtered or edited; choose another one"
+            if layer.subsetString() or layer.isModified()
+            else f"the layer {layer.name()!r} is empty; choose another one"
+        )
+
+
+def _opened_layer(layer: QgsVectorLayer) -> str:
+    """Return which layer of its file QGIS has opened, where there are several; else ""."""
+    provider = layer.dataProvider()
+    parts = [text.split(provider.sublayerSeparator()) for text in provider.subLayers()]
+    names = [part[1] for part in parts if len(part) > 1]
+    has_choice = len(set(names)) > 1 or "|layerid=" in layer.source()
+    return names[0] if names and has_choice else ""
 
 
 def _vector_layer(value: Any, context: QgsProcessingContext) -> QgsVectorLayer | None:

@@ -18,7 +18,7 @@ from qgis.core import (
 )
 
 from .algorithm import CommandAlgorithm
-from .arguments import scene_argument
+from .arguments import no_option, scene_argument
 from .conversation import Conversation, Stages
 from .layers import load_styled
 from .options import (
@@ -45,7 +45,7 @@ class ClassifyAlgorithm(CommandAlgorithm):
     TAGS = "class map,land cover,predict,inference,classification"
     STAGES: ClassVar[Stages] = {"classifying": (3, 97)}
     HINTS: ClassVar[Mapping[str, str]] = {
-        "the scene has no wavelengths": "(Rasters that QGIS or gdalwarp has exported have lost "
+        "the scene has no wavelengths": "(Rasters that QGIS, gdalbuildvrt or rio made have lost "
         "them: choose the file as it was delivered.)",
     }
     HELP = """
@@ -133,7 +133,7 @@ class ClassifyAlgorithm(CommandAlgorithm):
     ) -> tuple[list[str], dict[str, str]]:
         """Return scene and model."""
         scene = scene_argument(self, parameters, context)
-        model = self.parameterAsFile(parameters, "MODEL", context)
+        model = no_option(self.parameterAsFile(parameters, "MODEL", context))
         return [scene, model], {"the scene": scene, "the model": model}
 
     def results(

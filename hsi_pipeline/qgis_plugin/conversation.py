@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from qgis.core import QgsProcessingFeedback
+if TYPE_CHECKING:
+    from qgis.core import QgsProcessingFeedback
 
 Stages = Mapping[str, tuple[float, float]]
 """How far the bar goes, in percent, while a label's work is done; labels by how they begin."""
@@ -32,6 +33,11 @@ class Conversation:
         self._label, self._told = "", 0.0
         self._errors: list[str] = []
         self._summary: dict[str, Any] = {}
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has said that it came to its end."""
+        return bool(self._summary)
 
     @property
     def outputs(self) -> list[str]:
@@ -76,10 +82,12 @@ class Conversation:
             return
         try:
             event = json.loads(line)
-            kind = event.pop("event")
+            self._show(event.pop("event"), event)
         except (ValueError, AttributeError, KeyError, TypeError):
             self._feedback.pushConsoleInfo(line)
-            return
+
+    def _show(self, kind: str, event: dict[str, Any]) -> None:
+        """Show an event; one of a wrong shape raises what such a look-up or call raises."""
         if kind == "progress":
             self._move(**event)
         elif kind in ("message", "result"):
@@ -90,7 +98,8 @@ class Conversation:
         elif kind == "table":
             self._show_table(event["title"], [event["columns"], *event["rows"]])
         elif kind == "finished":
-            self._summary = event
+            lists = {"outputs": list(event["outputs"]), "results": dict(event["results"])}
+            self._summary = {**event, **lists}
 
     def _move(
         self,

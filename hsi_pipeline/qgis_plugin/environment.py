@@ -6,6 +6,8 @@ import configparser
 import json
 import os
 import subprocess
+import time
+from collections.abc import Callable
 
 NOTE = "environment.json"
 """What `hsi-pipeline qgis install` leaves in this folder: the keys `python` and `version`."""
@@ -35,8 +37,22 @@ _OURS = {
     "PYTHONSAFEPATH": "1",  # QGIS's working folder is no place to import from
     "PYTHONUTF8": "1",  # messages with paths, on Windows too
 }
-_PROBE = "import hsi_pipeline; print(hsi_pipeline.__version__)"
+PROBE = """
+import os, threading
+def watch():
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+threading.Thread(target=watch, daemon=True).start()
+import hsi_pipeline
+print(hsi_pipeline.__version__, flush=True)
+os._exit(0)
+"""
+"""Says the version, or ends with its standard input, also where the import hangs."""
+
 _PROBE_S = 60
+_LONGEST_VERSION = 60  # characters, as what another program says may be anything
+_LONGEST_REASON = 200
 
 
 class MissingEnvironmentError(Exception):
@@ -87,42 +103,49 @@ def find_python(chosen: str = "") -> str:
     return python
 
 
-def check_environment(python: str) -> None:
+def check_environment(python: str, is_canceled: Callable[[], bool] = lambda: False) -> None:
     """Check that an interpreter has the hsi_pipeline that this plugin belongs to.
 
     Args:
         python: The interpreter; it is started, which takes a moment.
+        is_canceled: Asked ten times a second; once it returns True the check ends with no result.
 
     Raises:
         MissingEnvironmentError: It cannot be started, has no hsi_pipeline, or another version.
     """
-    try:
-        probe = subprocess.run(
-            [python, "-c", _PROBE],
-            env=child_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_PROBE_S,
-            check=False,
-            creationflags=NO_WINDOW,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise MissingEnvironmentError(
-            f"{python} cannot be started ({error}); {_INSTALL}"
-        ) from error
-    if probe.returncode:
-        said = probe.stderr.strip().splitlines() or [f"exit code {probe.returncode}"]
-        raise MissingEnvironmentError(
-            f"{python} cannot import hsi_pipeline ({said[-1].strip()}); {_INSTALL}"
-        )
-    found, own = probe.stdout.strip(), plugin_version()
+    exit_code, said = _probe(python, is_canceled)
+    if is_canceled():
+        return
+    if exit_code:
+        reason = said["err"][:_LONGEST_REASON] or f"exit code {exit_code}"
+        raise MissingEnvironmentError(f"{python} cannot import hsi_pipeline ({reason}); {_INSTALL}")
+    found, own = said["out"][:_LONGEST_VERSION] or "of no version", plugin_version()
     if found != own:
         raise MissingEnvironmentError(
             f"the environment of {python} has hsi-pipeline {found}, this plugin is of {own}; "
             f"{_AGAIN}, then start QGIS again"
         )
+
+
+def _probe(python: str, is_canceled: Callable[[], bool]) -> tuple[int | None, dict[str, str]]:
+    """Return the exit code of an interpreter, and the last line of each of its streams."""
+    from .child import Child  # which needs this module
+
+    end = time.monotonic() + _PROBE_S
+    said = {"out": "", "err": ""}
+    try:
+        child = Child([python, "-c", PROBE])
+    except OSError as error:
+        raise MissingEnvironmentError(
+            f"{python} cannot be started ({error}); {_INSTALL}"
+        ) from error
+    for stream, line in child.lines(lambda: is_canceled() or time.monotonic() > end):
+        said[stream] = line.strip() or said[stream]
+    if time.monotonic() > end and not is_canceled():
+        raise MissingEnvironmentError(
+            f"{python} cannot be started (no answer in {_PROBE_S} s); {_INSTALL}"
+        )
+    return child.exit_code, said
 
 
 def child_environment() -> dict[str, str]:

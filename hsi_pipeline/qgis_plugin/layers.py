@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 from collections.abc import Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
 
 from qgis.core import (
     QgsMapLayer,
@@ -26,6 +29,7 @@ VECTOR_SUFFIXES = ("gpkg", "shp", "geojson", "json", "fgb")
 _PART = re.compile(
     r'(?:HDF5|HDF5Image|NETCDF|ZARR):(?:"([^"]+)"|([^":]{2,}|[A-Za-z]:[^":]+))(?::.*)?'
 )
+_OUR_LAYERS = {"landcover", "parcels", "change", "layer_styles"}
 _OTHER_PART = re.compile(r"[A-Za-z][A-Za-z0-9_]+:(?!//)")
 _PICTURES = ("wms", "arcgismapserver", "wcs")
 
@@ -129,7 +133,7 @@ def layers_of_file(project: QgsProject | None, path: str) -> list[QgsMapLayer]:
 
 
 def check_target(path: str, inputs: Mapping[str, str], project: QgsProject | None) -> None:
-    """Refuse to overwrite what is read, or what is being edited.
+    """Refuse to overwrite what is read, what is being edited, or layers of others.
 
     Args:
         path: File to write; "" for none.
@@ -137,7 +141,7 @@ def check_target(path: str, inputs: Mapping[str, str], project: QgsProject | Non
         project: The project, whose layers may show the file.
 
     Raises:
-        QgsProcessingException: Names the other use of the file.
+        QgsProcessingException: Names the other use of the file, or what else it holds.
     """
     if not path:
         return
@@ -146,6 +150,12 @@ def check_target(path: str, inputs: Mapping[str, str], project: QgsProject | Non
             raise QgsProcessingException(
                 f"{path} would be overwritten while it is read ({what}); choose another output file"
             )
+    others = sorted(_layers_in_geopackage(path) - _OUR_LAYERS)
+    if others:
+        raise QgsProcessingException(
+            f"{path} holds other layers ({', '.join(others)}), which would be lost, as the whole "
+            "file is replaced; choose a new file"
+        )
     for layer in layers_of_file(project, path):
         if isinstance(layer, QgsVectorLayer) and layer.isEditable():
             raise QgsProcessingException(
@@ -158,6 +168,19 @@ def check_target(path: str, inputs: Mapping[str, str], project: QgsProject | Non
                 f"{path} is open as layer {layer.name()!r}; remove the layer from the project "
                 "first, or choose another output file"
             )
+
+
+def _layers_in_geopackage(path: str) -> set[str]:
+    """Return the names of all layers and tables; none where the file is no GeoPackage."""
+    if not path.lower().endswith(".gpkg") or not os.path.isfile(path):
+        return set()
+    try:
+        uri = f"{Path(path).absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as database:
+            found = database.execute("SELECT table_name FROM gpkg_contents").fetchall()
+    except sqlite3.Error:
+        return set()
+    return {str(name) for (name,) in found}
 
 
 def reload_layers(project: QgsProject | None, paths: Iterable[str]) -> None:

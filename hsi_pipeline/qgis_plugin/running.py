@@ -24,6 +24,7 @@ def run_command(
     stages: Stages,
     targets: Iterable[str],
     hints: Mapping[str, str],
+    names: Mapping[str, str],
 ) -> Conversation:
     """Run a command, show what it says, and end it where the user cancels.
 
@@ -34,6 +35,7 @@ def run_command(
         stages: As for `Conversation`.
         targets: Files that it writes.
         hints: What to add to an error that has some words in it.
+        names: What to call files that the user does not know, in an error.
 
     Returns:
         What it said; if `feedback` is cancelled by then, it did not finish.
@@ -42,8 +44,11 @@ def run_command(
         QgsProcessingException: The environment cannot be used, or the command failed; the message
             has one or two lines.
     """
+    said = Conversation(feedback, stages)
     try:
-        check_environment(python)
+        check_environment(python, feedback.isCanceled)
+        if feedback.isCanceled():
+            return said
         feedback.pushCommandInfo(f"hsi-pipeline {_shown(arguments)}")
         started = time.time()
         child = Child([python, "-m", "hsi_pipeline", *arguments, "--progress", "json"])
@@ -51,13 +56,16 @@ def run_command(
         raise QgsProcessingException(str(error)) from error
     except OSError as error:
         raise QgsProcessingException(f"{python} cannot be started ({error})") from error
-    said = Conversation(feedback, stages)
     for stream, line in child.lines(feedback.isCanceled):
         said.hear(stream, line)
     if child.was_killed:
         remove_drafts(targets, started)
     if not feedback.isCanceled() and child.exit_code:
-        raise QgsProcessingException(_failure(said, child.exit_code, hints))
+        message = _failure(said, child.exit_code, hints)
+        for path, name in names.items():
+            # the command line says it with the slashes of the system
+            message = message.replace(path, name).replace(os.path.normpath(path), name)
+        raise QgsProcessingException(message)
     return said
 
 
