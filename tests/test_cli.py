@@ -108,21 +108,18 @@ def test_no_command_replaces_what_it_reads(cli, tiny, model, tmp_path):
     scene, labels = tmp_path / "scene.tif", tmp_path / "labels.json"
     shutil.copy(tiny.path, scene)
     gpd.read_file(tiny.labels).to_crs(4326).to_file(labels, driver="GeoJSON")
-    assert cli("ingest", scene, "--out", tmp_path / "scene.zarr")[0] == 0
     link = tmp_path / "link.tif"
     link.symlink_to(scene)
     before = {path: path.read_bytes() for path in (scene, labels)}
     for command in (
         ("classify", scene, model, "--out", scene),
         ("classify", link, model, "--out", scene),
-        ("ingest", tmp_path / "scene.zarr", "--out", tmp_path / "scene.zarr"),
         ("evaluate", scene, labels, model, *LABELS, "--out", labels),
     ):
         code, _, err = cli(*command, "--overwrite")
         assert code == 2, command
         assert "write the result elsewhere" in err
     assert {path: path.read_bytes() for path in before} == before
-    assert cli("info", tmp_path / "scene.zarr")[0] == 0
 
 
 def test_commands_that_need_no_network_do_without_torch(tiny, model, tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from hsi_pipeline.commands.messages import check_no_input
 from hsi_pipeline.commands.scheduling import computing
 from hsi_pipeline.commands.terminal import Terminal
 from hsi_pipeline.publish import check_target
@@ -43,7 +42,6 @@ def ingest(
     """
     terminal = terminal or Terminal(quiet=True)
     check_target(out, overwrite=overwrite, suffixes=(".zarr",))
-    check_no_input(out, scene)
     source = open_source(scene, pixel_coordinates=pixel_coordinates)
     check_chunk(source, chunk)
     bands, rows, columns = source.pixels.shape
