@@ -553,7 +553,7 @@ def test_the_commands_of_the_page_run_in_qgis(cli, home, tiny, model):
     assert "hsi_pipeline:classify" in answer.stdout.decode()
     cli("classify", home / "scene.tif", home / "model.safetensors", "--out", home / "map.tif")
     for name in ("qgis_map.tif", "qgis_map_dissimilarity.tif", "qgis_polygons.gpkg",
-                 "forest.safetensors"):  # fmt: skip
+                 "own.safetensors"):  # fmt: skip
         assert (home / name).stat().st_size
     with rasterio.open(home / "map.tif") as ours, rasterio.open(home / "qgis_map.tif") as theirs:
         assert (ours.read() == theirs.read()).all()
